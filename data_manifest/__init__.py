@@ -1,0 +1,1 @@
+"""Dataset cards and the splits of the papers, as JSON; see ``mrsynth.manifest``."""

@@ -1,0 +1,92 @@
+"""Files that are either whole or not there: written under a temporary name, flushed, renamed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mrsynth.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` (same suffix); rename it to ``path`` if the block ends well.
+
+    A crash, an exception or a full disk leaves whatever stood at ``path`` before, and no temporary file
+    unless the process was killed outright; such a leftover begins with ``.tmp-`` and is never read.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # the suffix is kept whole (.nii.gz) because image writers choose the format by it
+        fd, name = tempfile.mkstemp(prefix=".tmp-", suffix="".join(path.suffixes[-2:]), dir=path.parent)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    os.close(fd)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if _is_full_disk(error, path.parent):
+            raise unwritable(path, error) from error
+        raise
+
+
+def unwritable(path: str | os.PathLike, error: BaseException) -> UserError:
+    """The error for a file that could not be written, saying whether the disk is full."""
+    full = _is_full_disk(error, Path(path).parent)
+    return UserError(
+        "a file that can be written",
+        "no space left on the device" if full else str(error),
+        path,
+        "free some space and start again; what was complete before is untouched"
+        if full
+        else "choose another output folder (output_dir) or change its permissions",
+    )
+
+
+def _is_full_disk(error: BaseException, folder: Path) -> bool:
+    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError) and error.errno in codes:
+        return True
+    if error.__cause__ is not None or error.__context__ is not None:
+        return _is_full_disk(error.__cause__ or error.__context__, folder)  # type: ignore[arg-type]
+    # torch and SimpleITK wrap the system's error in a RuntimeError without its number
+    words = ("No space left", "file write failed", "unexpected pos", "PytorchStreamWriter")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Write ``content`` as indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
