@@ -5,4 +5,16 @@ and ``phantom``, ``networks``, ``training`` (how any run is started, watched, sa
 ``adversarial`` (the two-player game), ``metrics``, ``synthesis``, and the command line ``python -m mrsynth``.
 """
 
+from importlib import import_module
+from types import ModuleType
+
 __version__ = "0.1.0"
+
+_ROOMS = ("adversarial", "errors", "manifest", "metrics", "networks", "phantom", "synthesis", "training", "transforms")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Rooms are imported when first named, so that ``import mrsynth`` is enough for a config and costs nothing."""
+    if name in _ROOMS:
+        return import_module(f"mrsynth.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

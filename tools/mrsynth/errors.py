@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from types import TracebackType
+
 
 class UserError(ValueError):
     """Something the user gave cannot be used.
@@ -19,3 +23,30 @@ class UserError(ValueError):
 
     def __reduce__(self) -> tuple:
         return type(self), (self.expected, self.found, self.where, self.do)
+
+
+def user_error_in(error: BaseException | None) -> UserError | None:
+    """The :class:`UserError` that ``error`` is or was raised from, if any."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, UserError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def show_plainly() -> None:
+    """Let a :class:`UserError` end the program with its message alone, however deep a library has wrapped it.
+
+    Every config's ``run`` begins with it. With ``MRSYNTH_TRACEBACK`` set, the whole traceback is shown.
+    """
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        plain = user_error_in(error)
+        if plain is None or os.environ.get("MRSYNTH_TRACEBACK"):
+            sys.__excepthook__(kind, error, traceback)
+        else:
+            print(f"\nCannot go on:{plain}", file=sys.stderr)
+
+    sys.excepthook = hook

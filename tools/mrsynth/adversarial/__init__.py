@@ -1,1 +1,32 @@
+"""The game: objectives, constraints, schedules, rounds, extra terms, and the trainer that plays it."""
 
+from mrsynth.adversarial.constraints import Constraint, GradientPenalty, WeightClipping
+from mrsynth.adversarial.objectives import Hinge, LeastSquares, NonSaturating, Objective, Wasserstein
+from mrsynth.adversarial.rounds import ClassRound, LatentRound, Play, TranslationRound, TransplantRound
+from mrsynth.adversarial.schedules import Alternating, CriticSteps, Moves, Together
+from mrsynth.adversarial.terms import L1, Term
+from mrsynth.adversarial.trainer import GameEvents, TwoPlayerTrainer
+
+__all__ = [
+    "L1",
+    "Alternating",
+    "ClassRound",
+    "Constraint",
+    "CriticSteps",
+    "GameEvents",
+    "GradientPenalty",
+    "Hinge",
+    "LatentRound",
+    "LeastSquares",
+    "Moves",
+    "NonSaturating",
+    "Objective",
+    "Play",
+    "Term",
+    "Together",
+    "TranslationRound",
+    "TransplantRound",
+    "TwoPlayerTrainer",
+    "Wasserstein",
+    "WeightClipping",
+]

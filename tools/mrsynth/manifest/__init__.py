@@ -1,1 +1,24 @@
+"""Datasets: their cards, indexing of downloaded folders, splits by subject, lineage of synthetic subjects."""
 
+from mrsynth.manifest.cards import Card, card_ids, load_card
+from mrsynth.manifest.datalist import load_datalist, resolve_datalist
+from mrsynth.manifest.indexing import index, summary, write_datalist
+from mrsynth.manifest.lineage import check_lineage, check_overlap
+from mrsynth.manifest.patients import read_patients
+from mrsynth.manifest.splits import SECTIONS, split_subjects
+
+__all__ = [
+    "SECTIONS",
+    "Card",
+    "card_ids",
+    "check_lineage",
+    "check_overlap",
+    "index",
+    "load_card",
+    "load_datalist",
+    "read_patients",
+    "resolve_datalist",
+    "split_subjects",
+    "summary",
+    "write_datalist",
+]

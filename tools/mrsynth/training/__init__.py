@@ -1,1 +1,51 @@
+"""How any run is started, watched, saved and resumed: generators and segmenters alike."""
 
+from mrsynth.training.checkpoint import (
+    load_checkpoint,
+    load_weights,
+    read_safely,
+    save_checkpoint,
+    save_weights,
+)
+from mrsynth.training.distributed import choose_device, local_device, rank, start, unwrap, world_size, wrap
+from mrsynth.training.handlers import RunHandlers
+from mrsynth.training.history import History
+from mrsynth.training.montage import Row, save_montage, tumour_centre
+from mrsynth.training.precision import Precision
+from mrsynth.training.sampling import (
+    DiskCache,
+    Draw,
+    PairSampler,
+    SeededDataset,
+    SeededSampler,
+    derived_seed,
+    seed_everything,
+)
+
+__all__ = [
+    "DiskCache",
+    "Draw",
+    "History",
+    "PairSampler",
+    "Precision",
+    "Row",
+    "RunHandlers",
+    "SeededDataset",
+    "SeededSampler",
+    "choose_device",
+    "derived_seed",
+    "load_checkpoint",
+    "load_weights",
+    "local_device",
+    "rank",
+    "read_safely",
+    "save_checkpoint",
+    "save_montage",
+    "save_weights",
+    "seed_everything",
+    "start",
+    "tumour_centre",
+    "unwrap",
+    "world_size",
+    "wrap",
+]

@@ -1,0 +1,67 @@
+"""The rows of the training montage: the same few subjects each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from monai.transforms import Compose
+from torch import nn
+
+from mrsynth.training import Row, SeededDataset, tumour_centre
+from mrsynth.transforms.geometry import as_array
+
+
+class FixedSubjects:
+    """Real MRI, the generator's image of the same label, and its image of a donor's tumour in the same brain.
+
+    Args:
+        network: the generator that is shown, in evaluation mode.
+        recipients: preprocessed subjects (``SeededDataset``) of whom the first ``count`` are shown.
+        donors: preprocessed training subjects.
+        transform: from recipient and donor to the two conditions.
+        device: of the network.
+        count: recipients shown.
+        seed: of the donors.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipients: Sequence,
+        donors: SeededDataset,
+        transform: Compose,
+        device: torch.device | str,
+        count: int = 2,
+        seed: int = 0,
+    ) -> None:
+        self.network, self.device = network, device
+        self.items = []
+        for index in range(min(count, len(recipients))):
+            item = dict(recipients[index])
+            transform.set_random_state(seed=seed + index)
+            self.items.append(transform({**item, "donors": donors.subjects}))
+
+    @torch.no_grad()
+    def __call__(self) -> list[Row]:
+        """Six rows for two subjects."""
+        self.network.eval()
+        rows = []
+        for item in self.items:
+            own, fused = as_array(item["label"])[0], as_array(item["transplanted"])[0]
+            spacing = tuple(float(s) for s in np.linalg.norm(as_array(item["image"].affine)[:3, :3], axis=0))
+            own_image = self._synthesise(item["own_condition"])
+            fused_image = self._synthesise(item["fused_condition"])
+            rows += [
+                Row("real", as_array(item["image"]), None, spacing, tumour_centre(own)),
+                Row("synthetic,\nown label", own_image, None, spacing, tumour_centre(own)),
+                Row("synthetic,\ndonor's tumour", fused_image, None, spacing, tumour_centre(fused)),
+                Row("its label", fused_image, fused, spacing, tumour_centre(fused)),
+            ]
+        return rows
+
+    def _synthesise(self, condition: torch.Tensor) -> np.ndarray:
+        return self.network(torch.as_tensor(condition)[None].to(self.device))[0].float().cpu().numpy()
+
+

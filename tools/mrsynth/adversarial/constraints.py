@@ -1,0 +1,61 @@
+"""Constraints on the critic. Spectral norm is a property of the network: ``mrsynth.networks.add_spectral_norm``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from mrsynth.adversarial.rounds import Play
+
+
+class Constraint:
+    """No constraint; the base of the others."""
+
+    def penalty(
+        self, critic: Callable[..., torch.Tensor], play: Play, fake: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Terms that are added to the critic's loss before its one backward pass, by name."""
+        return {}
+
+    def after_step(self, critic: nn.Module) -> None:
+        """Called after each step of the critic's optimiser."""
+
+
+class WeightClipping(Constraint):
+    """Clamp every parameter of the critic to [-bound, bound] after its step (Arjovsky 2017, algorithm 1)."""
+
+    def __init__(self, bound: float = 0.01) -> None:
+        self.bound = bound
+
+    @torch.no_grad()
+    def after_step(self, critic: nn.Module) -> None:
+        for parameter in critic.parameters():
+            parameter.clamp_(-self.bound, self.bound)
+
+
+class GradientPenalty(Constraint):
+    """Squared distance to 1 of the gradient's norm between real and fake (Gulrajani 2017, equation 3).
+
+    Computed in float32. It joins the critic's loss before the backward pass, so that a distributed run
+    synchronises it.
+
+    Args:
+        weight: factor of the penalty.
+    """
+
+    def __init__(self, weight: float = 10.0) -> None:
+        self.weight = weight
+
+    def penalty(
+        self, critic: Callable[..., torch.Tensor], play: Play, fake: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        real = play.real.float()
+        share = torch.rand(real.shape[0], *[1] * (real.dim() - 1)).to(real.device)
+        between = (share * real + (1 - share) * fake.detach().float()[: real.shape[0]]).requires_grad_()
+        with torch.autocast(real.device.type, enabled=False):
+            logits = critic(between, play.real_condition)
+            (gradient,) = torch.autograd.grad(logits.sum(), between, create_graph=True)
+        norm = gradient.flatten(1).norm(dim=1)
+        return {"gradient_penalty": self.weight * (norm - 1).square().mean()}

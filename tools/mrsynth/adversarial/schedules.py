@@ -1,0 +1,40 @@
+"""Schedules: who moves in which iteration. Functions of the iteration's number alone, so a resumed run keeps its turn."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mrsynth.errors import UserError
+
+
+class Moves(NamedTuple):
+    """Whether each player moves."""
+
+    critic: bool
+    generator: bool
+
+
+class Together:
+    """Both move in every iteration, the critic first."""
+
+    def __call__(self, iteration: int) -> Moves:
+        return Moves(True, True)
+
+
+class CriticSteps:
+    """The critic moves every iteration, the generator with every ``n_critic``-th; each iteration is a fresh batch."""
+
+    def __init__(self, n_critic: int = 5) -> None:
+        if n_critic < 1:
+            raise UserError("n_critic of at least 1", str(n_critic), "schedule", "correct it")
+        self.n_critic = n_critic
+
+    def __call__(self, iteration: int) -> Moves:
+        return Moves(True, (iteration + 1) % self.n_critic == 0)
+
+
+class Alternating:
+    """Strict turns, one move an iteration, the critic in the first (Doncenco 2022, section 2.5)."""
+
+    def __call__(self, iteration: int) -> Moves:
+        return Moves(iteration % 2 == 0, iteration % 2 == 1)

@@ -1,0 +1,229 @@
+"""TwoPlayerTrainer: one iteration of the game, whatever the paper; the parts are objects named in the config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from ignite.engine import Engine, EventEnum
+from ignite.handlers import EMAHandler
+from monai.engines import Trainer
+from torch import nn
+from torch.optim import Optimizer
+
+from mrsynth.adversarial.constraints import Constraint
+from mrsynth.adversarial.objectives import Objective
+from mrsynth.adversarial.rounds import Play
+from mrsynth.adversarial.schedules import Moves, Together
+from mrsynth.adversarial.terms import Term
+from mrsynth.errors import UserError
+from mrsynth.networks import power_iteration
+from mrsynth.training.distributed import unwrap, wrap
+from mrsynth.training.precision import Precision
+from mrsynth.training.sampling import seed_everything
+
+
+class GameEvents(EventEnum):
+    """Fired after a player's optimiser has stepped."""
+
+    CRITIC_MOVED = "critic_moved"
+    GENERATOR_MOVED = "generator_moved"
+
+
+class TwoPlayerTrainer(Trainer):
+    """Train a generator against a critic.
+
+    Each iteration takes one batch; the schedule says who moves on it. The critic is called as
+    ``discriminator(image, condition)``, or ``discriminator(image)`` where the round gives no condition.
+
+    ``state.output`` holds floats: ``loss`` (sum over this iteration's moves), ``generator_loss`` and
+    ``discriminator_loss`` (of the latest move of each; NaN before the first), and every term by its name.
+
+    Args:
+        device: where the networks are.
+        max_epochs: epochs in all, those before a resume included.
+        train_data_loader: yields batches, dictionaries.
+        generator: network; wrapped for a distributed run here.
+        discriminator: critic, returns logits of any shape.
+        generator_optimizer: over the generator's parameters.
+        discriminator_optimizer: over the critic's.
+        objective: the pair of losses.
+        round: a callable (batch, device) to :class:`~mrsynth.adversarial.rounds.Play`.
+        schedule: a callable from the iteration's number, from 0, to :class:`~mrsynth.adversarial.schedules.Moves`.
+        constraint: on the critic.
+        terms: added to the generator's loss.
+        precision: mixed precision; float32 when None.
+        accumulation: a batch is played in this many parts whose gradients are added.
+        ema: moving average of the generator, updated after each of its moves.
+        seed: of the draws inside an iteration (noise, dropout), which are a function of (seed, rank, iteration).
+        handlers: Ignite handlers.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        max_epochs: int,
+        train_data_loader: Iterable,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        generator_optimizer: Optimizer,
+        discriminator_optimizer: Optimizer,
+        objective: Objective,
+        round: Callable[[Mapping[str, Any], torch.device], Play],
+        schedule: Callable[[int], Moves] | None = None,
+        constraint: Constraint | None = None,
+        terms: Sequence[Term] = (),
+        precision: Precision | None = None,
+        accumulation: int = 1,
+        ema: EMAHandler | None = None,
+        seed: int = 0,
+        handlers: Sequence[Any] | None = None,
+    ) -> None:
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            data_loader=train_data_loader,
+            event_names=[GameEvents],
+            decollate=False,
+        )
+        if accumulation < 1:
+            raise UserError("accumulation of at least 1", str(accumulation), "accumulation", "correct it")
+        self.generator, self.discriminator = wrap(generator, self.state.device), wrap(discriminator, self.state.device)
+        self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
+        self.objective, self.round, self.schedule = objective, round, schedule or Together()
+        self.constraint, self.terms = constraint or Constraint(), list(terms)
+        self.precision = precision or Precision("none", self.state.device)
+        self.generator_scaler, self.discriminator_scaler = self.precision.scaler(), self.precision.scaler()
+        self.accumulation, self.seed, self.ema = accumulation, seed, ema
+        self.latest = {"generator_loss": float("nan"), "discriminator_loss": float("nan")}
+        if ema is not None:
+            ema.attach(self, event=GameEvents.GENERATOR_MOVED)
+        # last, since a handler may look at any of the above (resuming does)
+        self._register_handlers(list(handlers or []))
+
+    def objects_to_save(self) -> dict[str, Any]:
+        """Everything with a state that a resumed run needs, by name."""
+        objects = {
+            "network": unwrap(self.generator),
+            "discriminator": unwrap(self.discriminator),
+            "generator_optimizer": self.generator_optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
+            "generator_scaler": self.generator_scaler,
+            "discriminator_scaler": self.discriminator_scaler,
+        }
+        return objects if self.ema is None else {**objects, "ema": self.ema.ema_model}
+
+    def run(self) -> None:  # type: ignore[override]
+        """Train until ``max_epochs``; a run that has already got there does nothing."""
+        if self.state.epoch >= self.state.max_epochs:
+            return
+        super(Trainer, self).run()  # the parent's own scaler is not used
+
+    def _iteration(self, engine: Engine, batchdata: Any) -> dict[str, float]:
+        iteration = engine.state.iteration - 1
+        seed_everything(self.seed, engine.state.rank, iteration)
+        moves = self.schedule(iteration)
+        plays = [self.round(part, self.state.device) for part in self._parts(batchdata)]
+        self.generator.train()
+        self.discriminator.train()
+        # held until the next iteration, so that every pass of this one sees the same weights
+        power_iteration(unwrap(self.generator))
+        power_iteration(unwrap(self.discriminator))
+        output: dict[str, torch.Tensor] = {}
+        shared: torch.Tensor | None = None
+        if moves.critic:
+            if moves.generator and len(plays) == 1:  # one forward pass serves both moves
+                shared = self._generate(self.generator, plays[0])
+            output.update(self._move_critic(plays, shared))
+        if moves.generator:
+            output.update(self._move_generator(plays, shared))
+        values = {name: float(value) for name, value in output.items()}
+        for name in self.latest:
+            self.latest[name] = values.get(name, self.latest[name])
+        loss = sum(values[name] for name in self.latest if name in values)
+        return {"loss": loss, **values, **self.latest}
+
+    def _parts(self, batch: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The batch cut into ``accumulation`` parts of equal size."""
+        if self.accumulation == 1:
+            return [batch]
+        tensors = {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
+        size = len(next(iter(tensors.values())))
+        if size % self.accumulation:
+            raise UserError(
+                "a batch that accumulation divides", f"{size} and {self.accumulation}", "accumulation", "correct it"
+            )
+        step = size // self.accumulation
+        return [{k: v[i : i + step] for k, v in tensors.items()} for i in range(0, size, step)]
+
+    def _generate(self, generator: nn.Module, play: Play) -> torch.Tensor:
+        with self.precision.autocast():
+            return generator(play.generator_input)
+
+    def _judge(self, critic: nn.Module, image: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+        with self.precision.autocast():
+            logits = critic(image) if condition is None else critic(image, condition)
+        return logits.float()
+
+    def _move_critic(self, plays: list[Play], shared: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        critic = self.discriminator
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
+        logged: dict[str, torch.Tensor] = {}
+        for index, play in enumerate(plays):
+            if shared is None:
+                with torch.no_grad():
+                    fake = self._generate(unwrap(self.generator), play)
+            else:
+                fake = shared.detach()
+            with _unsynchronised(critic, index < len(plays) - 1):
+                real_logits = self._judge(critic, play.real, play.real_condition)
+                terms = self.objective.critic(real_logits, self._judge(critic, fake, play.fake_condition))
+                terms.update(self.constraint.penalty(critic, play, fake))
+                self._backward(terms, self.discriminator_scaler, len(plays), logged, "discriminator_loss")
+        self.discriminator_scaler.step(self.discriminator_optimizer)
+        self.discriminator_scaler.update()
+        self.constraint.after_step(unwrap(critic))
+        self.fire_event(GameEvents.CRITIC_MOVED)
+        return logged
+
+    def _move_generator(self, plays: list[Play], shared: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        critic = unwrap(self.discriminator)
+        critic.requires_grad_(False)
+        self.generator_optimizer.zero_grad(set_to_none=True)
+        logged: dict[str, torch.Tensor] = {}
+        for index, play in enumerate(plays):
+            with _unsynchronised(self.generator, index < len(plays) - 1):
+                fake = self._generate(self.generator, play) if shared is None else shared
+                terms = {"adversarial": self.objective.generator(self._judge(critic, fake, play.fake_condition))}
+                for term in self.terms:
+                    terms[term.name] = term.weight * term(play, fake)
+                self._backward(terms, self.generator_scaler, len(plays), logged, "generator_loss")
+        self.generator_scaler.step(self.generator_optimizer)
+        self.generator_scaler.update()
+        critic.requires_grad_(True)
+        self.fire_event(GameEvents.GENERATOR_MOVED)
+        return logged
+
+    def _backward(
+        self,
+        terms: dict[str, torch.Tensor],
+        scaler: torch.amp.GradScaler,
+        parts: int,
+        logged: dict[str, torch.Tensor],
+        total_name: str,
+    ) -> None:
+        """One backward pass of the summed terms; means over the parts are added to ``logged``."""
+        total = torch.stack(list(terms.values())).sum()
+        scaler.scale(total / parts).backward()
+        for name, value in {**terms, total_name: total}.items():
+            logged[name] = logged.get(name, torch.zeros((), device=value.device)) + value.detach() / parts
+
+
+def _unsynchronised(network: nn.Module, wanted: bool) -> ExitStack:
+    """Context in which a distributed network does not exchange gradients, if ``wanted``."""
+    stack = ExitStack()
+    if wanted and hasattr(network, "no_sync"):
+        stack.enter_context(network.no_sync())
+    return stack

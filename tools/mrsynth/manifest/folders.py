@@ -1,0 +1,229 @@
+"""Finding subjects in a downloaded folder by the file names that a dataset card gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mrsynth.conventions import SEQUENCES
+from mrsynth.errors import UserError
+from mrsynth.manifest.cards import GENERIC, Card, card_ids, load_card
+from mrsynth.manifest.patients import is_name_column, read_table
+from mrsynth.manifest.splits import natural
+
+MAX_DEPTH = 8
+"""Folders below the root that are searched: enough for a download two folders above BRATS 2015's subjects."""
+
+_UNPUBLISHED = re.compile(r"(?<![a-z])(?:valid|test)", re.IGNORECASE)
+_GRADE = re.compile(r"(?:^|/)(HGG|LGG)/")
+
+
+@dataclass
+class Subject:
+    """One subject as found on disk, nothing read yet; ``files`` maps t1, t1ce, ..., label to what was found."""
+
+    id: str
+    files: dict[str, list[Path]] = field(default_factory=dict)
+    grade: str | None = None
+    patient: str | None = None
+    folder: str = ""
+
+    def name_problems(self, kinds: Iterable[str]) -> list[str]:
+        """What can be said against it from the names alone: files missing, files there twice."""
+        problems = []
+        twice = {kind: paths for kind, paths in self.files.items() if len(paths) > 1}
+        folders = sorted({str(path.parent) for paths in twice.values() for path in paths})
+        if len(folders) > 1 and len(twice) > 1:
+            problems.append(f"two subjects under one id, in {' and in '.join(folders)}")
+        else:
+            for kind, paths in twice.items():
+                problems.append(f"{len(paths)} files for {kind}: {', '.join(map(str, sorted(paths)))}")
+        missing = [kind for kind in kinds if kind not in self.files]
+        if missing:
+            problems.append(f"no file for {', '.join(missing)} in {self.folder}")
+        return problems
+
+
+@dataclass
+class Found:
+    """The subjects of a folder, the card whose names they bear, and the card whose labels count."""
+
+    subjects: list[Subject]
+    names: Card
+    labels: Card
+    warnings: list[str]
+
+
+def find_subjects(root: Path, dataset: str | None = None) -> Found:
+    """The subjects under ``root``.
+
+    Args:
+        root: a folder with subjects, or one a few levels above them.
+        dataset: id of a card. Without it the names must be those of exactly one known release, or in BraTS'
+            general layout. With it, names of another release are accepted too, if the card's own are not there.
+
+    Raises:
+        UserError: no such folder, no subjects, subjects of several datasets, or a card that cannot be indexed.
+    """
+    if not root.is_dir():
+        found = "a file" if root.exists() else "nothing"
+        raise UserError("a folder with subjects", found, root, "check the path (--root or dataset_dir)")
+    told = load_card(dataset) if dataset else None
+    if told and told.label_map is None:
+        raise UserError(
+            "a dataset that can be indexed: " + ", ".join(i for i in card_ids() if load_card(i).label_map),
+            f"{told.id}, which has a card but no tumour labels in a layout known to this tool",
+            "--dataset",
+            "read data_manifest/" + told.id + ".json for what it is and how to use it",
+        )
+    tree = _walk(root)
+    known = [load_card(card_id) for card_id in card_ids() if card_id != GENERIC]
+    generic = load_card(GENERIC)
+    if told and told.indexable and (subjects := _group(tree, told)):
+        return _finish(subjects, told, told, tree)
+    hits = {card.id: subjects for card in known if card.indexable and (subjects := _group(tree, card))}
+    if len(hits) > 1:
+        counts = ", ".join(f"{card_id} ({len(subjects)} subjects)" for card_id, subjects in hits.items())
+        raise UserError(
+            "subjects of one dataset", counts, root, "say which with --dataset, or give its own folder"
+        )
+    others = _group(tree, generic)
+    if hits:
+        ((card_id, subjects),) = hits.items()
+        named = _finish(subjects, load_card(card_id), told or load_card(card_id), tree)
+        unknown = [i for i, other in others.items() if i not in subjects and set(SEQUENCES) <= set(other.files)]
+        if unknown:
+            named.warnings.append(
+                f"{len(unknown)} further subjects left out, not named as in {card_id}: {unknown[0]}, ..."
+            )
+        return named
+    if others:
+        return _finish(others, generic, told or generic, tree)
+    layouts = [card.about["example"] for card in [*known, generic] if card.indexable]
+    raise UserError(
+        "subjects in one of these layouts, up to a few folders below:\n    " + "\n    ".join(layouts),
+        f"{sum(len(files) for _, files in tree)} files, none of them named so",
+        root,
+        "unpack the archives, or give the folder that holds the subjects",
+    )
+
+
+def _walk(root: Path) -> list[tuple[str, list[str]]]:
+    """(folder, file names) below ``root``, sorted, without hidden ones."""
+    tree = []
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(real)
+        below = Path(folder).relative_to(root)
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) * (len(below.parts) < MAX_DEPTH)
+        tree.append((folder, sorted(name for name in files if not name.startswith("."))))
+    return tree
+
+
+def _group(tree: list[tuple[str, list[str]]], card: Card) -> dict[str, Subject]:
+    """Subjects by id, sorted by id."""
+    start = len(str(Path(tree[0][0]).parent))  # paths are matched from the root's own name on
+    subjects: dict[str, Subject] = {}
+    for folder, files in tree:
+        relative = folder[start:].replace(os.sep, "/").lstrip("/")
+        for name in files:
+            path = f"{relative}/{name}"
+            for pattern in card.patterns:
+                if match := pattern.match(path):
+                    subject = _subject(subjects, match, path, folder)
+                    kind = pattern.kind or next(kind for kind in card.kinds if match[kind])
+                    if pattern.kind and kind in subject.files:
+                        break  # an odd name, but the regular file is there as well
+                    subject.files.setdefault(kind, []).append(Path(folder, name))
+                    break
+        if card.subject_folder and (match := card.subject_folder.search(relative)):
+            _subject(subjects, match, relative + "/", folder)  # so that an empty one is noticed
+    return dict(sorted(subjects.items(), key=lambda item: natural(item[0])))
+
+
+def _subject(subjects: dict[str, Subject], match: re.Match[str], path: str, folder: str) -> Subject:
+    subject_id = match["subject"].replace("/", "_")
+    if subject_id not in subjects:
+        patient = match.groupdict().get("patient")
+        grade = _GRADE.search(path)
+        subjects[subject_id] = Subject(
+            subject_id,
+            grade=grade[1] if grade else None,
+            patient=patient.replace("/", "_") if patient else None,
+            folder=folder,
+        )
+    return subjects[subject_id]
+
+
+def _finish(subjects: dict[str, Subject], names: Card, labels: Card, tree: list[tuple[str, list[str]]]) -> Found:
+    root = tree[0][0]
+    warnings = []
+    unpublished = [
+        subject.id
+        for subject in subjects.values()
+        if "label" not in subject.files and _UNPUBLISHED.search(os.path.relpath(subject.folder, root))
+    ]
+    kept = [subject for subject in subjects.values() if subject.id not in set(unpublished)]
+    if not kept:
+        raise UserError(
+            f"subjects of {names.id} with labels",
+            f"{len(unpublished)} subjects of its validation or test part, whose labels were never published",
+            root,
+            "give the folder of the training part",
+        )
+    if unpublished:
+        warnings.append(
+            f"{len(unpublished)} subjects of a validation or test part left out, since they have no labels: "
+            f"{unpublished[0]}, ..."
+        )
+    for folder, files in tree:
+        if "dataset.json" in files and names.about.get("file_channels"):
+            _check_decathlon(Path(folder, "dataset.json"), labels)
+        for name in files:
+            if name.lower().endswith(".csv") and "mapping" in name.lower():
+                _add_grades(kept, Path(folder, name))
+    expected = labels.about.get("expected", {}).get("training")
+    if expected and len(kept) != expected:
+        warnings.append(f"{len(kept)} subjects found; the training part of {labels.id} has {expected}")
+    return Found(kept, names, labels, warnings)
+
+
+def _check_decathlon(path: Path, card: Card) -> None:
+    """Refuse a ``dataset.json`` whose labels or channels are not those that the card states."""
+    try:
+        stated = json.loads(path.read_text(encoding="utf-8"))
+        labels = {int(value): str(text) for value, text in stated["labels"].items() if int(value) != 0}
+        modality = [stated["modality"][key] for key in sorted(stated["modality"], key=int)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return  # not the Decathlon's own file, so it says nothing about the labels
+    expected = {int(value): text for value, text in card.about["labels"].items()}
+    if {value: _plain(text) for value, text in labels.items()} != {v: _plain(t) for v, t in expected.items()}:
+        raise UserError(
+            f"labels of {card.id}: {expected}", f"{labels}", path, "say with --dataset whose labels they are"
+        )
+    channels = card.about.get("file_channels")
+    if channels and [text.lower() for text in modality] != [text.lower() for text in channels]:
+        raise UserError(f"channels of {card.id}: {channels}", f"{modality}", path, "restore the published files")
+
+
+def _plain(text: str) -> str:
+    """American and British spellings made one."""
+    return text.lower().replace("oedema", "edema").replace("tumour", "tumor")
+
+
+def _add_grades(subjects: list[Subject], path: Path) -> None:
+    """Set ``grade`` from a table such as BraTS' name_mapping.csv, where the folder did not say it."""
+    grades = {}
+    for row in read_table(path):
+        grade = next((value for column, value in row.items() if column.lower() == "grade"), "")
+        if grade in ("HGG", "LGG"):
+            grades.update({value: grade for column, value in row.items() if is_name_column(column) and value})
+    for subject in subjects:
+        subject.grade = subject.grade or grades.get(subject.id)

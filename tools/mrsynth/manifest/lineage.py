@@ -1,0 +1,124 @@
+"""Whose data is in whose: no subject, and none of its synthetic descendants, on two sides of a split.
+
+A synthetic subject descends from the donor of its tumour, the recipient of it, and every subject that the
+generator's weights were trained on; all of them stand in ``derived_from``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mrsynth.errors import UserError
+from mrsynth.manifest.splits import SECTIONS
+
+MOST_NAMES = 20
+"""Subjects named in a message; the rest are counted."""
+
+
+def check_lineage(
+    datalist: Mapping[str, Any], patients: Mapping[str, str] | None = None, where: object = "datalist"
+) -> None:
+    """Refuse a datalist in which training and evaluation share a patient.
+
+    Args:
+        datalist: sections of items with ``subject`` and, where they apply, ``patient`` and ``derived_from``.
+        patients: patient by subject id, for subjects that are not in the datalist or carry no ``patient``.
+        where: the file to name in the message.
+
+    Raises:
+        UserError: naming the subjects: one subject, patient or file in two parts; a synthetic subject in the
+            test part; a synthetic subject with an ancestor in another part.
+    """
+    parts = {section: datalist.get(section) or [] for section in SECTIONS}
+    items = {item["subject"]: item for part in parts.values() for item in part}
+    persons = _persons(items, patients)
+    found: list[str] = []
+    seen: dict[str, tuple[str, str]] = {}
+    for section, part in parts.items():
+        for item in part:
+            subject = item["subject"]
+            person = persons.get(subject, f"subject {subject}")
+            for key in (f"id {subject}", person, *(f"file {path}" for path in _files(item))):
+                first, other = seen.setdefault(key, (section, subject))
+                if first != section:
+                    same = "is" if other == subject else f"is the same {key.split(' ', 1)[0]} as {other}, which is"
+                    found.append(f"{subject} in {section} {same} in {first}")
+                    break
+    part_of = {item["subject"]: section for section, part in parts.items() for item in part}
+    part_of_person = {persons.get(subject, f"subject {subject}"): section for subject, section in part_of.items()}
+    for subject, item in items.items():
+        if not item.get("derived_from"):
+            continue
+        if part_of[subject] == "test":
+            found.append(f"{subject} in test is synthetic")
+            continue
+        for ancestor in _ancestors(subject, items):
+            place = part_of.get(ancestor) or part_of_person.get(persons.get(ancestor, f"subject {ancestor}"))
+            if place and place != part_of[subject]:
+                found.append(f"{subject} in {part_of[subject]} is made from {ancestor}, who is in {place}")
+    if found:
+        raise UserError(
+            "each patient, and all that is made of them, in one part; no synthetic subject in the test part",
+            f"{len(found)} conflicts:\n    " + "\n    ".join(_capped(found)),
+            where,
+            "make the split anew, or make the synthetic subjects from training subjects alone",
+        )
+
+
+def check_overlap(
+    ids_seen_by_weights: Iterable[str],
+    test_ids: Iterable[str],
+    what: object = "weights",
+    patients: Mapping[str, str] | None = None,
+) -> None:
+    """Refuse to evaluate weights on subjects (or patients) that they were trained on.
+
+    Args:
+        ids_seen_by_weights: training subjects that the weights carry.
+        test_ids: subjects to evaluate on.
+        what: the checkpoint or datalist to name in the message.
+        patients: patient by subject id, where known.
+
+    Raises:
+        UserError: naming the subjects that are in both.
+    """
+    patients = patients or {}
+    seen = {patients.get(subject, subject) for subject in ids_seen_by_weights}
+    both = sorted({subject for subject in test_ids if patients.get(subject, subject) in seen})
+    if both:
+        raise UserError(
+            "a test part that the weights have not seen",
+            f"{len(both)} subjects of the test part were in their training: " + ", ".join(_capped(both)),
+            what,
+            "evaluate on other subjects, or train without these",
+        )
+
+
+def _persons(items: Mapping[str, Mapping[str, Any]], patients: Mapping[str, str] | None) -> dict[str, str]:
+    """Patient by subject id, marked so that it cannot be mistaken for an id."""
+    persons = {subject: f"patient {patient}" for subject, patient in (patients or {}).items()}
+    persons.update({i: f"patient {item['patient']}" for i, item in items.items() if item.get("patient")})
+    return persons
+
+
+def _ancestors(subject: str, items: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """All that ``subject`` is made from, at any remove, in order of first mention."""
+    ancestors: dict[str, None] = {}
+    queue = list(items[subject]["derived_from"])
+    while queue:
+        parent = queue.pop(0)
+        if parent not in ancestors and parent != subject:
+            ancestors[parent] = None
+            queue += items.get(parent, {}).get("derived_from") or []
+    return list(ancestors)
+
+
+def _files(item: Mapping[str, Any]) -> list[str]:
+    image = item.get("image", [])
+    return [image] if isinstance(image, str) else list(image)
+
+
+def _capped(lines: list[str]) -> list[str]:
+    more = len(lines) - MOST_NAMES
+    return lines[:MOST_NAMES] + ([f"... and {more} more"] if more > 0 else [])

@@ -1,0 +1,287 @@
+"""Cohorts of phantom subjects on disk, in BraTS's layout.
+
+``out_dir/Phantom_00000/Phantom_00000_{t1,t1ce,t2,flair,seg}.nii.gz`` and so on, and ``out_dir/cohort.json``
+saying what they were made from. A cohort appears whole or not at all: it is built in a hidden folder beside
+its place and renamed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from filelock import FileLock
+from isal import igzip
+from tqdm import tqdm
+
+from mrsynth.conventions import SEQUENCES
+from mrsynth.errors import UserError
+from mrsynth.files import atomic_path, unwritable, write_json
+from mrsynth.home import cache_home
+from mrsynth.phantom.grid import Grid
+from mrsynth.phantom.subject import make_subject
+
+GENERATOR = 1
+"""Version of what a seed means. Raise it whenever a change moves a voxel: cached cohorts are then made anew."""
+
+CARD = "cohort.json"
+NAME = "Phantom_{:05d}"
+MOST_SUBJECTS = 100_000
+"""Ids have five digits."""
+
+
+def make_cohort(
+    out_dir: str | os.PathLike,
+    subjects: int = 20,
+    seed: int = 0,
+    spacing: float = 1.0,
+    workers: int | None = None,
+) -> Path:
+    """Make a cohort of phantom subjects.
+
+    Args:
+        out_dir: folder to make. If it holds the same cohort already, only what is missing is made, so a cohort
+            is extended by asking for more subjects; those before stay as they are.
+        subjects: how many, 1 to 100,000.
+        seed: 0 or more; same seed, same voxels.
+        spacing: voxel edge in mm: 1 (240x240x155, as BraTS), 2, 3 or 4.
+        workers: processes; default one for each core this process may use. The voxels do not depend on it.
+
+    Returns:
+        ``out_dir``, a folder in BraTS's layout.
+
+    Raises:
+        UserError: a parameter out of range, a folder that cannot be written or holds something else.
+    """
+    out = Path(out_dir).expanduser().absolute()
+    card = _card(subjects, seed, spacing)
+    workers = _check_workers(workers)
+    present = _look(out, card)
+    missing = [index for index in range(subjects) if not _complete(out, index)]
+    if present and not missing:
+        if present["subjects"] != subjects:
+            write_json(out / CARD, card)
+        return out
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise unwritable(out, error) from error
+    try:
+        _make_all(temporary, missing, seed, spacing, min(workers, len(missing)))
+        if not present:
+            write_json(temporary / CARD, card)
+            os.chmod(temporary, 0o777 & ~_umask())
+            if out.exists():  # empty, as was seen above
+                out.rmdir()
+            os.replace(temporary, out)
+        else:
+            for index in missing:
+                shutil.rmtree(out / NAME.format(index), ignore_errors=True)
+                os.replace(temporary / NAME.format(index), out / NAME.format(index))
+            write_json(out / CARD, card)
+    except OSError as error:
+        raise unwritable(out, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out
+
+
+def default_cohort(subjects: int = 20, seed: int = 0, spacing: float = 2.0) -> Path:
+    """The cohort that a run without data uses: made once into the cache folder, then reused.
+
+    Several processes may ask at once: one makes it, the others wait for it.
+
+    Args:
+        subjects, seed, spacing: as in `make_cohort`; each combination has its own folder.
+
+    Returns:
+        A folder in BraTS's layout. Treat it as read-only: other runs use it too.
+
+    Raises:
+        UserError: as `make_cohort`; or the cache folder cannot be written.
+    """
+    card = _card(subjects, seed, spacing)
+    home = cache_home() / "phantom"
+    out = home / f"g{GENERATOR}-seed{seed}-n{subjects}-{spacing:g}mm"
+    if _ready(out, card):
+        return out
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(home / f"{out.name}.lock")
+        lock.acquire()
+    except OSError as error:
+        raise UserError(
+            "a cache folder that can be written", str(error), home, "set MRSYNTH_HOME to a folder of your own"
+        ) from error
+    try:
+        if not _ready(out, card):
+            # whatever a killed process left behind: nobody else builds while the lock is held
+            for leftover in home.glob(f".tmp-{out.name}-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            make_cohort(out, subjects, seed, spacing)
+    finally:
+        lock.release()
+    return out
+
+
+def write_subject(folder: Path, index: int, seed: int, spacing: float) -> None:
+    """Make subject ``index`` and write its five files into ``folder/<id>/``."""
+    image, label, affine = make_subject(seed, index, spacing)
+    name = NAME.format(index)
+    for sequence, volume in zip(SEQUENCES, image, strict=True):
+        _write(folder / name / f"{name}_{sequence}.nii.gz", volume, affine)
+    _write(folder / name / f"{name}_seg.nii.gz", label, affine)
+
+
+def _write(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
+    """A NIfTI whose header says what BraTS's say."""
+    nifti = nib.Nifti1Image(volume, affine)
+    nifti.set_data_dtype(volume.dtype)
+    nifti.set_qform(affine, code=1)
+    nifti.set_sform(affine, code=1)
+    nifti.header.set_xyzt_units("mm")
+    with atomic_path(path) as temporary, open(temporary, "wb") as raw:
+        # no file name and no time in the gzip header: same voxels, same bytes
+        with igzip.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as stream:
+            stream.write(nifti.to_bytes())
+
+
+def _card(subjects: int, seed: int, spacing: float) -> dict[str, Any]:
+    """What ``cohort.json`` says; also where the parameters are checked."""
+    Grid(spacing)
+    for name, value, low, high in (("subjects", subjects, 1, MOST_SUBJECTS), ("seed", seed, 0, 2**63)):
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise UserError(f"a whole number from {low} to {high}", repr(value), name, f"give another {name}")
+    return {
+        "name": "mrsynth phantom",
+        "generator": GENERATOR,
+        "seed": seed,
+        "spacing_mm": float(spacing),
+        "subjects": subjects,
+        "note": "Subjects who never existed, made from the MNI152 tissue maps. Not patient data.",
+    }
+
+
+def _check_workers(workers: int | None) -> int:
+    if workers is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(cores, 16)
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise UserError(
+            "a whole number, 1 or more", repr(workers), "workers", "leave it out to use every core"
+        )
+    return workers
+
+
+def _look(out: Path, card: dict[str, Any]) -> dict[str, Any] | None:
+    """The card of the same cohort standing at ``out``; None where nothing stands; anything else is refused."""
+    do = "choose another folder, or delete this one"
+    if not out.exists():
+        return None
+    if not out.is_dir():
+        raise UserError("a folder, or nothing yet", "a file", out, "choose another folder")
+    try:
+        if not any(out.iterdir()):
+            return None
+    except OSError as error:
+        raise unwritable(out, error) from error
+    try:
+        found = json.loads((out / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    wanted = "an empty folder, or the same cohort to complete"
+    if not isinstance(found, dict) or found.get("name") != card["name"]:
+        raise UserError(wanted, f"a folder with other files and no {CARD} of a phantom cohort", out, do)
+    other = [
+        f"{key} {found.get(key)} instead of {card[key]}"
+        for key in ("generator", "seed", "spacing_mm")
+        if found.get(key) != card[key]
+    ]
+    if not other and (not isinstance(found.get("subjects"), int) or found["subjects"] > card["subjects"]):
+        other = [f"{found.get('subjects')} subjects, more than the {card['subjects']} asked for"]
+    if other:
+        raise UserError(wanted, f"a phantom cohort with {', '.join(other)}", out, do)
+    return found
+
+
+def _complete(out: Path, index: int) -> bool:
+    name = NAME.format(index)
+    return all((out / name / f"{name}_{part}.nii.gz").is_file() for part in (*SEQUENCES, "seg"))
+
+
+def _ready(out: Path, card: dict[str, Any]) -> bool:
+    return (out / CARD).is_file() and all(_complete(out, index) for index in range(card["subjects"]))
+
+
+def _make_all(folder: Path, indices: list[int], seed: int, spacing: float, workers: int) -> None:
+    """Write the subjects ``indices`` into ``folder``, in this process or in ``workers`` of their own."""
+    with tqdm(total=len(indices), desc="making phantom subjects", unit="subject", leave=False) as bar:
+        if workers == 1:
+            for index in indices:
+                write_subject(folder, index, seed, spacing)
+                bar.update()
+            return
+        # Plain child processes rather than multiprocessing's: those would import the caller's main module again
+        # (seconds, and endless where it lacks a guard) and cannot be started from a data loader's worker.
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        command = [
+            sys.executable,
+            "-m",
+            "mrsynth.phantom.worker",
+            str(folder),
+            str(seed),
+            repr(float(spacing)),
+        ]
+        children = [
+            subprocess.Popen(
+                [*command, ",".join(map(str, indices[first::workers]))],
+                env=environment,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for first in range(workers)
+        ]
+        try:
+            with ThreadPoolExecutor(workers) as pool:
+                # each answer is awaited in order; one that failed stops the others in `finally`
+                for answer in [pool.submit(_follow, child, bar) for child in children]:
+                    answer.result()
+        finally:
+            for child in children:
+                child.kill()
+                child.wait()
+
+
+def _follow(child: subprocess.Popen, bar: tqdm) -> None:
+    """Read what a worker reports until it ends; raise what it raised."""
+    lines = child.stdout or ()
+    problem: dict[str, str] | None = None
+    for line in lines:
+        report = json.loads(line)
+        if "error" in report:
+            problem = report["error"]
+        else:
+            bar.update()
+    if problem is not None:
+        raise UserError(**problem)
+    if child.wait() != 0:
+        raise RuntimeError(
+            f"a worker that makes phantom subjects ended with status {child.returncode}; see above"
+        )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,41 @@
+"""One phantom subject: anatomy, tumour, scan, each drawn from a stream of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mrsynth.errors import UserError
+from mrsynth.phantom.anatomy import Anatomy
+from mrsynth.phantom.contrast import acquire
+from mrsynth.phantom.fields import Array
+from mrsynth.phantom.grid import Grid
+from mrsynth.phantom.tumor import choose_centre, draw_plan, grow, push
+
+
+def make_subject(seed: int, index: int, spacing: float = 1.0) -> tuple[Array, Array, Array]:
+    """Make one subject in memory.
+
+    Args:
+        seed: of the cohort, at least 0.
+        index: of the subject in it, at least 0. The same seed and index give the same anatomy at every spacing,
+            and the same voxels at the same spacing.
+        spacing: voxel edge in mm: 1, 2, 3 or 4.
+
+    Returns:
+        The image, int16 ``(4, X, Y, Z)`` in the order t1, t1ce, t2, flair, 0 outside the brain and at least 1
+        inside; the label map, uint8 ``(X, Y, Z)`` with values 0, 1, 2, 4; the affine, 4x4, voxel to world mm.
+
+    Raises:
+        UserError: a spacing that does not divide the field of view, or a negative seed or index.
+    """
+    grid = Grid(spacing)
+    for name, value in (("seed", seed), ("index", index)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+            raise UserError("a whole number, 0 or more", repr(value), name, f"give another {name}")
+    anatomy = Anatomy(np.random.default_rng([seed, index, 0]))
+    plan = draw_plan(np.random.default_rng([seed, index, 1]))
+    centre = choose_centre(anatomy, plan)
+    brain = anatomy.tissue(*push(anatomy, plan, centre))
+    tumor = grow(anatomy, brain, plan, centre)
+    image, label = acquire(np.random.default_rng([seed, index, 2]), grid, brain, tumor)
+    return image, label, grid.affine

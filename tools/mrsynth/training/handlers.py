@@ -1,0 +1,247 @@
+"""One handler that makes any training a run a person can follow, stop and resume: generators and segmenters alike."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+from monai.handlers import TensorBoardStatsHandler
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from mrsynth.errors import UserError
+from mrsynth.files import unwritable
+from mrsynth.manifest import check_overlap
+from mrsynth.training.checkpoint import CHECKPOINT, WEIGHTS, load_checkpoint, save_checkpoint, save_weights
+from mrsynth.training.distributed import barrier, rank
+from mrsynth.training.history import History
+from mrsynth.training.montage import Row, save_montage
+
+
+class RunHandlers:
+    """Everything around the iterations of a run. Attach it last: it restores the engine's state when resuming.
+
+    Progress bar with the losses; TensorBoard scalars and images; validation; a montage each epoch; loss curves;
+    ``models/checkpoint.pt`` at each epoch's end, whole or not at all; ``models/model.pt``, the weights of the best
+    validated epoch (of the latest, where nothing is validated); at the end what was made and what to type next.
+
+    The engine must be a trainer with ``objects_to_save()``, and its loader's sampler may have ``set_epoch``.
+
+    Args:
+        output_dir: ``models/`` and ``logs/`` are written below it, nothing elsewhere.
+        network: whose weights go to ``model.pt`` (a generator's moving average, say).
+        subjects: ids of the training subjects; for synthetic ones their parents too.
+        test_subjects: ids that a resumed checkpoint must not have seen.
+        settings: plain facts that a resumed run must share, such as the grid and the seed.
+        resume: go on from the checkpoint, if there is one.
+        validator: evaluator with a key metric; run each ``validate_every`` epochs and after the last.
+        validate_every: epochs.
+        better: whether a ``higher`` or ``lower`` key metric is better.
+        montage: gives the rows of the picture, in evaluation mode.
+        montage_columns: names of the images' channels.
+        montage_every: epochs.
+        checkpoint_every: epochs.
+        next_command: shown at the end.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        network: nn.Module,
+        subjects: Sequence[str],
+        test_subjects: Sequence[str] = (),
+        settings: Mapping[str, Any] | None = None,
+        resume: bool = False,
+        validator: Evaluator | None = None,
+        validate_every: int = 1,
+        better: str = "higher",
+        montage: Callable[[], list[Row]] | None = None,
+        montage_columns: tuple[str, ...] = (),
+        montage_every: int = 1,
+        checkpoint_every: int = 1,
+        next_command: str = "",
+    ) -> None:
+        self.models, self.logs = Path(output_dir) / "models", Path(output_dir) / "logs"
+        self.network, self.subjects, self.test_subjects = network, sorted(set(subjects)), list(test_subjects)
+        self.settings, self.resume, self.validator = dict(settings or {}), resume, validator
+        self.validate_every, self.sign = validate_every, {"higher": 1.0, "lower": -1.0}[better]
+        self.montage, self.montage_columns, self.montage_every = montage, montage_columns, montage_every
+        self.checkpoint_every, self.next_command = checkpoint_every, next_command
+        self.best: dict[str, float] = {}
+        self.main = rank() == 0
+
+    def attach(self, engine: Engine) -> None:
+        """Prepare the folders, restore the state if asked, and register with ``engine``."""
+        if self.main:
+            self._prepare_folders()
+        barrier()
+        self._restore(engine)
+        sampler = getattr(engine.data_loader, "sampler", None)  # type: ignore[attr-defined]
+        if hasattr(sampler, "set_epoch"):
+            engine.add_event_handler(Events.EPOCH_STARTED, lambda e: sampler.set_epoch(e.state.epoch))
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_if_diverged)
+        if self.main:
+            self.history = History(self.logs / "history.csv", engine.state.epoch)
+            self.writer = SummaryWriter(str(self.logs / "tensorboard"), purge_step=engine.state.iteration or None)
+            engine.add_event_handler(Events.STARTED, self._open_bar)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._log)
+            stats = TensorBoardStatsHandler(
+                self.writer,
+                iteration_log=True,
+                epoch_log=False,
+                output_transform=lambda o: {k: v for k, v in o.items() if math.isfinite(v)},
+            )
+            stats.attach(engine)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
+        if self.main:
+            engine.add_event_handler(Events.COMPLETED, self._finish)
+            engine.add_event_handler(Events.EXCEPTION_RAISED, self._close)
+
+    def _prepare_folders(self) -> None:
+        for folder in (self.models, self.logs):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                probe = folder / ".tmp-writable"
+                probe.touch()
+                for leftover in folder.glob(".tmp-*"):  # of a process that was killed while writing
+                    leftover.unlink()
+            except OSError as error:
+                raise unwritable(folder, error) from error
+
+    def _restore(self, engine: Engine) -> None:
+        path = self.models / CHECKPOINT
+        if not self.resume:
+            if self.main and path.is_file():
+                os.replace(path, path.with_name("checkpoint.previous.pt"))
+            return
+        if not path.is_file():
+            if self.main:
+                print(f"Nothing to resume in {self.models}: starting from the first epoch.", flush=True)
+            return
+        run = load_checkpoint(path, engine.objects_to_save())  # type: ignore[attr-defined]
+        check_overlap(run["subjects"], self.test_subjects, str(path))
+        mine = {"epoch_length": engine.state.epoch_length, **self.settings, "subjects": self.subjects}
+        theirs = {"epoch_length": run["epoch_length"], **run["settings"], "subjects": run["subjects"]}
+        differing = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))
+        if differing:
+            brief = {k: _brief(theirs.get(k)) for k in differing}
+            raise UserError(
+                f"the settings that the checkpoint was made with: {brief}",
+                f"{ {k: _brief(mine.get(k)) for k in differing} }",
+                path,
+                "give the same settings and data, or start without --resume",
+            )
+        engine.state.epoch = run["epoch"]
+        engine.state.iteration = run["epoch"] * run["epoch_length"]
+        self.best = dict(run["best"])
+        if hasattr(engine, "latest"):
+            engine.latest.update(run["latest"])
+        if self.main:
+            print(f"Resumed after epoch {run['epoch']} of {engine.state.max_epochs}.", flush=True)
+            if run["epoch"] >= engine.state.max_epochs:
+                print("This run is complete: raise --max_epochs to train on.", flush=True)
+
+    def _stop_if_diverged(self, engine: Engine) -> None:
+        loss = engine.state.output["loss"]
+        if not math.isfinite(loss):
+            raise UserError(
+                "finite losses",
+                f"{engine.state.output} at iteration {engine.state.iteration}",
+                "training",
+                "lower learning_rate, or set amp to none; the last checkpoint is sound",
+            )
+
+    def _open_bar(self, engine: Engine) -> None:
+        total = engine.state.max_epochs * engine.state.epoch_length
+        self.bar = tqdm(total=total, initial=engine.state.iteration, unit="it", file=sys.stdout, dynamic_ncols=True)
+
+    def _log(self, engine: Engine) -> None:
+        values = {k: v for k, v in engine.state.output.items() if isinstance(v, float)}
+        self.history.add(engine.state.epoch, engine.state.iteration, values)
+        shown = {k.replace("_loss", ""): f"{v:.3f}" for k, v in values.items() if k.endswith("_loss") or k == "l1"}
+        self.bar.set_description(f"epoch {engine.state.epoch}/{engine.state.max_epochs}")
+        self.bar.set_postfix({**shown, **{k: f"{v:.3f}" for k, v in self.best.items() if k.startswith("best")}}, refresh=False)
+        self.bar.update()
+
+    def _end_epoch(self, engine: Engine) -> None:
+        epoch, last = engine.state.epoch, engine.state.epoch == engine.state.max_epochs
+        improved = self.validator is None
+        if self.validator is not None and (epoch % self.validate_every == 0 or last):
+            improved = self._validate(engine)  # on every rank, since metrics gather what all ranks saw
+        if self.main:
+            if self.montage is not None and (epoch % self.montage_every == 0 or last):
+                self._draw(epoch, engine.state.iteration)
+            self.history.save()
+            if improved:
+                record = {"epoch": epoch, "settings": self.settings, "subjects": self.subjects, "metrics": self.best}
+                save_weights(self.network, self.models / WEIGHTS, record)
+            if epoch % self.checkpoint_every == 0 or last:
+                self._save(engine)
+        barrier()
+
+    def _validate(self, engine: Engine) -> bool:
+        with torch.no_grad():
+            self.validator.run(engine.state.epoch)  # type: ignore[union-attr]
+        state = self.validator.state  # type: ignore[union-attr]
+        name = state.key_metric_name
+        value = float(state.metrics[name])
+        values = {k: float(v) for k, v in state.metrics.items() if isinstance(v, (int, float, torch.Tensor))}
+        if self.main:
+            self.history.add(engine.state.epoch, engine.state.iteration, values)
+            for key, scalar in values.items():
+                self.writer.add_scalar(key, scalar, engine.state.iteration)
+        improved = f"best_{name}" not in self.best or self.sign * (value - self.best[f"best_{name}"]) > 0
+        if improved:
+            self.best = {f"best_{name}": value, "at_epoch": float(engine.state.epoch)}
+        return improved
+
+    def _draw(self, epoch: int, iteration: int) -> None:
+        rows = self.montage()  # type: ignore[misc]
+        mosaic = save_montage(self.logs / "montage" / f"epoch_{epoch:05d}.png", rows, self.montage_columns, f"epoch {epoch}")
+        self.writer.add_image("montage", mosaic, iteration, dataformats="HWC")
+
+    def _save(self, engine: Engine) -> None:
+        run = {
+            "epoch": engine.state.epoch,
+            "epoch_length": engine.state.epoch_length,
+            "settings": self.settings,
+            "subjects": self.subjects,
+            "best": self.best,
+            "latest": dict(getattr(engine, "latest", {})),
+        }
+        save_checkpoint(self.models / CHECKPOINT, engine.objects_to_save(), run)  # type: ignore[attr-defined]
+
+    def _finish(self, engine: Engine) -> None:
+        self.history.draw(self.logs / "curves.png")
+        self._close(engine)
+        pictures = sorted((self.logs / "montage").glob("*.png"))
+        lines = [f"  checkpoint  {self.models / CHECKPOINT}", f"  weights     {self.models / WEIGHTS}"]
+        lines += [f"  montage     {pictures[-1]}"] if pictures else []
+        lines += [f"  curves      {self.logs / 'curves.png'}", f"  log folder  {self.logs}"]
+        if self.best:
+            lines.append("  " + ", ".join(f"{k} {v:.4g}" for k, v in self.best.items()))
+        print("\nMade:", *lines, sep="\n", flush=True)
+        if self.next_command:
+            print(f"Next:\n  {self.next_command}", flush=True)
+
+    def _close(self, engine: Engine, error: BaseException | None = None) -> None:
+        if hasattr(self, "bar"):
+            self.bar.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.writer.close()
+        if error is not None:
+            raise error
+
+
+def _brief(value: Any) -> Any:
+    return f"{len(value)} items" if isinstance(value, (list, tuple)) and len(value) > 6 else value

@@ -1,0 +1,60 @@
+"""The scalars of a run: a CSV that survives a resume, and the curves drawn from it."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mrsynth.files import atomic_path
+
+
+class History:
+    """Rows of (epoch, iteration, name, value), written whole at each epoch's end.
+
+    Args:
+        path: the CSV file.
+        until_epoch: rows of later epochs, which a killed run left behind, are dropped when the file is read.
+    """
+
+    def __init__(self, path: str | os.PathLike, until_epoch: int = 0) -> None:
+        self.path = Path(path)
+        self.rows: list[tuple[int, int, str, float]] = []
+        if until_epoch and self.path.is_file():
+            with open(self.path, newline="", encoding="utf-8") as stream:
+                read = [(int(e), int(i), n, float(v)) for e, i, n, v in list(csv.reader(stream))[1:]]
+            self.rows = [row for row in read if row[0] <= until_epoch]
+
+    def add(self, epoch: int, iteration: int, values: dict[str, float]) -> None:
+        """Add the finite values of one iteration or validation."""
+        self.rows.extend((epoch, iteration, k, v) for k, v in values.items() if math.isfinite(v))
+
+    def save(self) -> None:
+        """Write the CSV, atomically."""
+        with atomic_path(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(("epoch", "iteration", "name", "value"))
+            writer.writerows(self.rows)
+
+    def draw(self, path: str | os.PathLike) -> None:
+        """Write one small panel a scalar, its value against the iteration, as a PNG."""
+        names = sorted({row[2] for row in self.rows})
+        if not names:
+            return
+        columns = min(3, len(names))
+        lines = math.ceil(len(names) / columns)
+        figure = Figure(figsize=(4 * columns, 2.4 * lines), dpi=100, layout="constrained")
+        FigureCanvasAgg(figure)
+        for index, name in enumerate(names):
+            axes = figure.add_subplot(lines, columns, index + 1)
+            points = [(row[1], row[3]) for row in self.rows if row[2] == name]
+            axes.plot([p[0] for p in points], [p[1] for p in points], linewidth=0.8)
+            axes.set_title(name, fontsize=9)
+            axes.set_xlabel("iteration", fontsize=7)
+            axes.tick_params(labelsize=7)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png")

@@ -1,0 +1,51 @@
+"""Mixed precision by name."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from mrsynth.errors import UserError
+
+
+class Precision:
+    """Autocast and gradient scaling of a run.
+
+    Args:
+        amp: ``none`` (float32), ``bf16``, ``fp16`` (with gradient scaling), or ``auto``: bf16 where the hardware
+            computes in it (a GPU from Ampere on, a CPU with AVX512-BF16 or AMX), float32 elsewhere. ``True`` means
+            ``auto`` and ``False`` means ``none``.
+        device: of the run.
+
+    Raises:
+        UserError: an unknown name.
+    """
+
+    def __init__(self, amp: str | bool, device: torch.device | str) -> None:
+        self.device = torch.device(device)
+        names = {True: "auto", False: "none", None: "none"}
+        name = names.get(amp, amp) if isinstance(amp, (bool, type(None))) else amp
+        if name not in ("none", "bf16", "fp16", "auto"):
+            raise UserError("amp: none, bf16, fp16 or auto", repr(amp), "amp", "choose one of these")
+        if name == "auto":
+            name = "bf16" if _has_bf16(self.device) else "none"
+        self.name = name
+        self.dtype = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+    def autocast(self) -> AbstractContextManager:
+        """Context for forward passes."""
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.name != "none")
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """A gradient scaler, which does nothing unless the precision is fp16."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if device.type != "cpu":
+        return False
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)

@@ -1,0 +1,217 @@
+"""Draws that are a function of (seed, epoch, item), so that workers, caches and interruptions change nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.data import CacheDataset, Dataset, MetaTensor
+from monai.transforms import Compose
+from torch.utils.data import Sampler
+
+from mrsynth import __version__
+from mrsynth.errors import UserError
+from mrsynth.files import atomic_path
+from mrsynth.home import cache_home
+from mrsynth.training.distributed import rank, world_size
+
+
+def derived_seed(*parts: int) -> int:
+    """A 32-bit seed from integers, unlike for unlike parts."""
+    return int(np.random.SeedSequence([int(p) for p in parts]).generate_state(1)[0])
+
+
+def seed_everything(*parts: int) -> None:
+    """Set Python's, NumPy's and torch's generators from integers, for draws that use no generator of their own."""
+    seed = derived_seed(*parts)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+class Draw(NamedTuple):
+    """What a sampler asks of a dataset: item ``index`` as epoch ``epoch`` sees it, with a donor or (-1) without."""
+
+    epoch: int
+    index: int
+    donor: int = -1
+
+
+class SeededSampler(Sampler):
+    """Each epoch every item once, shuffled by (seed, epoch); each rank of a distributed run gets its own share.
+
+    Args:
+        items: number of items.
+        seed: of the order.
+        shuffle: or in order.
+    """
+
+    def __init__(self, items: int, seed: int = 0, shuffle: bool = True) -> None:
+        self.items, self.seed, self.shuffle, self.epoch = items, seed, shuffle, 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch, from 1, the next iteration is."""
+        self.epoch = epoch
+
+    def order(self) -> np.ndarray:
+        """The items of this epoch in their order, the same on every rank."""
+        order = np.arange(self.items)
+        return np.random.default_rng([self.seed, self.epoch]).permutation(order) if self.shuffle else order
+
+    def draws(self) -> list[Draw]:
+        """All draws of this epoch, of all ranks."""
+        return [Draw(self.epoch, int(i)) for i in self.order()]
+
+    def total(self) -> int:
+        """Number of draws an epoch, of all ranks."""
+        return self.items
+
+    def __iter__(self) -> Iterator[Draw]:
+        # ranks take equally many; what is left over waits for another epoch's order
+        return iter(self.draws()[rank() : len(self) * world_size() : world_size()])
+
+    def __len__(self) -> int:
+        return self.total() // world_size()
+
+
+class PairSampler(SeededSampler):
+    """Recipients with donors. Disjoint: each epoch the items are shuffled into pairs (A, B), each item in one.
+
+    The thesis pairs so: 296 subjects give 148 iterations an epoch (Doncenco 2022, section 2.5). Not disjoint: each
+    item is the recipient once, and its donor is the next in the epoch's order.
+
+    Args:
+        items: number of subjects, at least 2.
+        seed: of the pairing.
+        disjoint: see above.
+
+    Raises:
+        UserError: a single subject, which has no donor.
+    """
+
+    def __init__(self, items: int, seed: int = 0, disjoint: bool = True) -> None:
+        super().__init__(items, seed)
+        self.disjoint = disjoint
+        if items < 2:
+            raise UserError(
+                "at least two training subjects: a recipient and a donor", str(items), "training", "add subjects"
+            )
+
+    def draws(self) -> list[Draw]:
+        order = [int(i) for i in self.order()]
+        if self.disjoint:
+            return [Draw(self.epoch, b, a) for a, b in zip(order[0::2], order[1::2], strict=False)]
+        return [Draw(self.epoch, b, a) for a, b in zip(order, order[1:] + order[:1], strict=True)]
+
+    def total(self) -> int:
+        return self.items // 2 if self.disjoint else self.items
+
+
+class DiskCache(Dataset):
+    """Preprocessed items kept as files, keyed by the item, its files' sizes and times, and the transforms.
+
+    MONAI's ``PersistentDataset`` cannot read back MetaTensors with ``weights_only=True``; here a volume is written
+    as its tensor and its affine, and read by memory mapping.
+
+    Args:
+        data: datalist items.
+        transform: deterministic transforms; every value of an item becomes a volume or a plain Python value.
+        folder: where the files lie; shared by all runs.
+    """
+
+    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Compose, folder: Path) -> None:
+        super().__init__(data, transform)
+        self.folder = folder
+        self.settings = [_describe(t) for t in transform.transforms]
+
+    def path(self, index: int) -> Path:
+        """File of item ``index``."""
+        item = self.data[index]
+        stamps = [__version__, json.dumps(item, sort_keys=True, default=str), *self.settings]
+        for value in item.values():
+            for name in [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else []:
+                if isinstance(name, str) and os.path.isfile(name):
+                    status = os.stat(name)
+                    stamps.append(f"{name} {status.st_size} {status.st_mtime_ns}")
+        return self.folder / f"{hashlib.sha256(chr(10).join(stamps).encode()).hexdigest()}.pt"
+
+    def __getitem__(self, index: int) -> dict:  # type: ignore[override]
+        path = self.path(index)
+        if path.is_file():
+            stored = torch.load(path, weights_only=True, mmap=True)
+            volumes = {k: MetaTensor(v["voxels"], affine=v["affine"]) for k, v in stored["volumes"].items()}
+            return {**stored["plain"], **volumes}
+        item = self.transform(self.data[index])
+        volumes = {k: v for k, v in item.items() if isinstance(v, MetaTensor)}
+        content = {
+            "volumes": {k: {"voxels": v.as_tensor().contiguous(), "affine": v.affine} for k, v in volumes.items()},
+            "plain": {k: v for k, v in item.items() if k not in volumes},
+        }
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
+        return item
+
+
+def _describe(transform: Any) -> str:
+    """A transform's class and settings, the same in every process."""
+    settings = {k: str(v) for k, v in sorted(vars(transform).items()) if not k.startswith("_")}
+    return f"{type(transform).__module__}.{type(transform).__qualname__} {settings}"
+
+
+class SeededDataset(Dataset):
+    """Preprocessed items, cached, with random transforms whose draws are a function of (seed, epoch, item).
+
+    Index it by a :class:`Draw` (or an integer: epoch 0). Where the draw names a donor, the item reaches the random
+    transforms with ``donor`` (index) and ``donors`` (all preprocessed items of this dataset).
+
+    Args:
+        data: datalist items.
+        preprocessing: deterministic transforms; what is cached.
+        transform: random transforms; MONAI ``Randomizable`` ones among them are seeded for each draw.
+        seed: of the draws.
+        cache: ``memory``, ``disk`` (under the cache folder, keyed by files and transforms), or ``none``.
+        pool: items that donors are drawn from when it is not ``data`` itself: another dataset's ``subjects``.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        preprocessing: Callable | Sequence[Callable],
+        transform: Callable | Sequence[Callable] | None = None,
+        seed: int = 0,
+        cache: str = "memory",
+        pool: Sequence | None = None,
+    ) -> None:
+        deterministic = preprocessing if isinstance(preprocessing, Compose) else Compose(preprocessing)
+        self.subjects: Dataset
+        if cache == "memory":
+            self.subjects = CacheDataset(data, deterministic, progress=False, num_workers=1, copy_cache=False)
+        elif cache == "disk":
+            folder = cache_home() / "preprocessed"
+            self.subjects = DiskCache(data, deterministic, folder)
+        elif cache == "none":
+            self.subjects = Dataset(data, deterministic)
+        else:
+            raise UserError("cache: memory, disk or none", repr(cache), "cache", "choose one of these")
+        super().__init__(list(data), None)
+        random_part = transform if isinstance(transform, Compose) else Compose(transform or [])
+        self.random_transform, self.seed = random_part, seed
+        self.pool = self.subjects if pool is None else pool
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def __getitem__(self, draw: Draw | int) -> Any:  # type: ignore[override]
+        draw = draw if isinstance(draw, Draw) else Draw(0, int(draw))
+        item = dict(self.subjects[draw.index])
+        if draw.donor >= 0:
+            item.update(donor=draw.donor, donors=self.pool)
+        self.random_transform.set_random_state(seed=derived_seed(self.seed, draw.epoch, draw.index))
+        return self.random_transform(item)

@@ -1,0 +1,139 @@
+"""The grid that a network works on: a part of the native volume, resampled (Doncenco 2022, section 2.2, figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import ensure_tuple_rep
+
+from mrsynth.errors import UserError
+from mrsynth.transforms.geometry import as_array, bounding_box, box_grid, resample
+
+
+class CropResampled(MapTransform):
+    """Cut a box out of the volume and resample it to ``spatial_size``; the affine follows.
+
+    The native grid is kept in the item under ``native`` (``shape`` and ``affine``), so that what is made on the
+    training grid can be carried back by :func:`to_native`.
+
+    Args:
+        keys: volumes, `(C, X, Y, Z)`, on one grid.
+        spatial_size: shape of the result, X, Y, Z.
+        crop: ``brain``, the bounding box of ``mask_key`` widened by ``margin``; ``[first, end]``, these axial
+            slices with the plane untouched (the thesis: ``[30, 125]`` of 155, then 95 slices to 64); or ``none``.
+        mask_key: brain mask; only for ``brain``.
+        margin: share of the box's side added on either side, so that the brain does not touch the border.
+        interpolation: ``nearest`` or ``linear``, one for all keys or one each. Labels take ``nearest``. Linear
+            smooths first where the grid becomes coarser.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        spatial_size: Sequence[int],
+        crop: str | Sequence[int] = "brain",
+        mask_key: str = "brain",
+        margin: float = 0.04,
+        interpolation: str | Sequence[str] = "nearest",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spatial_size = tuple(int(n) for n in spatial_size)
+        self.crop, self.mask_key, self.margin = crop, mask_key, margin
+        self.interpolation = ensure_tuple_rep(interpolation, len(self.keys))
+        if len(self.spatial_size) != 3 or min(self.spatial_size) < 1:
+            raise UserError("three positive sizes X, Y, Z", str(spatial_size), "spatial_size", "correct it")
+        if isinstance(crop, str) and crop not in ("brain", "none"):
+            raise UserError("crop: brain, none, or [first, end] slices", repr(crop), "crop", "correct it")
+
+    def box(self, item: Mapping[Hashable, object], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """The part of the native grid that is kept: first and one-past-last corner (voxels, may be fractional)."""
+        low, high = np.zeros(3), np.asarray(shape, float)
+        if self.crop == "brain":
+            low, high = (corner.astype(float) for corner in bounding_box(as_array(item[self.mask_key])[0] > 0))
+            pad = self.margin * (high - low)
+            return low - pad, high + pad
+        if self.crop != "none":
+            first, end = int(self.crop[0]), int(self.crop[1])
+            if not 0 <= first < end <= shape[2]:
+                raise UserError(
+                    f"slices {first} to {end} inside the volume", f"{shape[2]} slices", item.get("subject"), "set `crop`"
+                )
+            low[2], high[2] = first, end
+        return low, high
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict:
+        item = dict(data)
+        first = item[self.keys[0]]
+        affine = as_array(first.affine)  # type: ignore[attr-defined]
+        shape = tuple(first.shape[1:])  # type: ignore[attr-defined]
+        low, high = self.box(item, shape)
+        target = box_grid(affine, low, high, np.asarray(self.spatial_size))
+        item["native"] = {"shape": torch.tensor(shape), "affine": torch.from_numpy(affine)}
+        for key, interpolation in self.key_iterator(item, self.interpolation):
+            volume = item[key]
+            # only the box, and a rim for the interpolation, needs to be touched
+            start = np.clip(np.floor(low).astype(int) - 4, 0, None)
+            stop = np.ceil(high).astype(int) + 4
+            corner = affine.copy()
+            corner[:3, 3] += affine[:3, :3] @ start
+            part = as_array(volume)[:, start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
+            smooth = interpolation != "nearest"
+            channels = [
+                resample(c, corner, self.spatial_size, target, interpolation, antialias=smooth) for c in part
+            ]
+            meta = {**volume.meta, "affine": torch.from_numpy(target)}  # type: ignore[attr-defined]
+            item[key] = MetaTensor(torch.from_numpy(np.stack(channels)), meta=meta)
+        return item
+
+
+def to_native(
+    volume: np.ndarray,
+    affine: np.ndarray,
+    native_shape: Sequence[int],
+    native_affine: np.ndarray,
+    interpolation: str = "linear",
+    fill: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Carry a volume of the training grid back to the native grid.
+
+    Args:
+        volume: `(C, X, Y, Z)` on the training grid.
+        affine: its affine.
+        native_shape: X, Y, Z of the result.
+        native_affine: its affine.
+        interpolation: ``linear`` for images, ``nearest`` for labels.
+        fill: value outside the training grid.
+
+    Returns:
+        The volume, `(C, X, Y, Z)` native, and the voxels that the training grid covers, bool `(X, Y, Z)`.
+    """
+    size = tuple(int(n) for n in native_shape)
+    native_affine = np.asarray(native_affine, float)
+    # positions beyond the outermost voxel centres, yet inside their voxels, take the border's value
+    padded = np.pad(volume, [(0, 0), (1, 1), (1, 1), (1, 1)], mode="edge")
+    shifted = np.asarray(affine, float).copy()
+    shifted[:3, 3] -= shifted[:3, :3].sum(axis=1)
+    channels = [resample(c, shifted, size, native_affine, interpolation, fill) for c in padded]
+    inverse = np.linalg.inv(np.asarray(affine, float)) @ native_affine
+    covered = np.ones(size, dtype=bool)
+    for axis in range(3):
+        index = _axis_index(inverse, axis, size)
+        covered &= (index > -0.5) & (index < volume.shape[1 + axis] - 0.5)
+    result = np.stack(channels)
+    result[:, ~covered] = fill
+    return result, covered
+
+
+def _axis_index(index_map: np.ndarray, axis: int, size: tuple[int, ...]) -> np.ndarray:
+    """Coordinate ``axis`` of the mapped index of every voxel, broadcast over ``size``."""
+    total = np.full((1, 1, 1), index_map[axis, 3])
+    for source in range(3):
+        steps = np.arange(size[source]) * index_map[axis, source]
+        total = total + steps.reshape([-1 if a == source else 1 for a in range(3)])
+    return np.broadcast_to(total, size)

@@ -1,0 +1,198 @@
+"""The semantic label that conditions a generator (Doncenco 2022, section 2.3; tissue classes after Shin 2018).
+
+One integer map per subject. Inside the brain the value is 1 plus the tumour label, which is the thesis's sum of
+brain mask and ground truth: 1 brain, 2 core, 3 oedema, 5 enhancing. Where the anatomy is known by tissue, healthy
+brain is 6 CSF, 7 grey matter or 8 white matter instead of 1. Background is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from scipy import ndimage
+from sklearn.mixture import GaussianMixture
+
+from mrsynth.conventions import CORE, ENHANCING, LABELS, OEDEMA, SEQUENCES
+from mrsynth.errors import UserError
+from mrsynth.transforms.geometry import as_array
+
+BRAIN = 1
+CSF, GREY, WHITE = 6, 7, 8
+TUMOUR = tuple(1 + label for label in (CORE, OEDEMA, ENHANCING))
+
+CONDITIONS: dict[str, tuple[int, ...]] = {
+    "mask": (0, BRAIN, *TUMOUR),
+    "tissue": (0, CSF, GREY, WHITE, *TUMOUR),
+}
+"""Values that occur in the semantic label of each kind of condition, in the order of the one-hot channels."""
+
+
+class TissueClassesd(Transform):
+    """Classes of healthy tissue by a Gaussian mixture of t1, t2 and flair inside the brain.
+
+    Inside the tumour the tissue is not visible: it is taken from the mirror image of the other hemisphere where
+    that is healthy brain, else from the nearest healthy voxel. Deterministic.
+
+    Args:
+        key: image, `(4, X, Y, Z)` in the project's order of sequences.
+        label_key: tumour label.
+        mask_key: brain mask.
+        output: key of the classes, uint8 `(1, X, Y, Z)`: 0 outside, 6 CSF, 7 grey, 8 white matter.
+        samples: voxels that the mixture is fitted to.
+    """
+
+    def __init__(
+        self,
+        key: str = "image",
+        label_key: str = "label",
+        mask_key: str = "brain",
+        output: str = "tissue",
+        samples: int = 20000,
+    ) -> None:
+        self.key, self.label_key, self.mask_key, self.output, self.samples = key, label_key, mask_key, output, samples
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict:
+        item = dict(data)
+        brain = as_array(item[self.mask_key])[0] > 0
+        tumour = as_array(item[self.label_key])[0] > 0
+        image = as_array(item[self.key])
+        features = np.stack([image[SEQUENCES.index(name)] for name in ("t1", "t2", "flair")], axis=-1)
+        healthy = brain & ~tumour
+        values = features[healthy].astype(np.float64)
+        values = (values - values.mean(axis=0)) / values.std(axis=0).clip(1e-6)
+        chosen = values[np.linspace(0, len(values) - 1, min(self.samples, len(values))).astype(int)]
+        # CSF is dark on t1 and flair and bright on t2; white matter is bright on t1 and dark on t2
+        axis = chosen[:, 0] - chosen[:, 1]
+        order = np.quantile(axis, [0.07, 0.35, 0.8])
+        start = [chosen[np.argsort(np.abs(axis - q))[:200]].mean(axis=0) for q in order]
+        mixture = GaussianMixture(3, means_init=np.stack(start), random_state=0, reg_covar=1e-3).fit(chosen)
+        # the class keeps the place its start had; sorting makes that certain
+        rank = np.argsort(np.argsort(mixture.means_[:, 0] - mixture.means_[:, 1]))
+        classes = np.zeros(brain.shape, dtype=np.uint8)
+        classes[healthy] = np.asarray([CSF, GREY, WHITE], dtype=np.uint8)[rank][mixture.predict(values)]
+        item[self.output] = MetaTensor(
+            torch.from_numpy(fill_tumour(classes, brain, tumour)[None]),
+            affine=item[self.mask_key].affine,  # type: ignore[attr-defined]
+        )
+        return item
+
+
+def fill_tumour(classes: np.ndarray, brain: np.ndarray, tumour: np.ndarray) -> np.ndarray:
+    """Guess the tissue under a tumour: the mirrored hemisphere where healthy, else the nearest healthy voxel.
+
+    Args:
+        classes: `(X, Y, Z)` tissue values, 0 where unknown.
+        brain: bool mask.
+        tumour: bool mask.
+    """
+    inside = np.flatnonzero(brain.any(axis=(1, 2)))
+    mirror = np.clip(inside[0] + inside[-1] - np.arange(brain.shape[0]), 0, brain.shape[0] - 1)
+    unknown = brain & (classes == 0)
+    filled = np.where(unknown, classes[mirror] * (brain & ~tumour)[mirror], classes)
+    left = brain & (filled == 0)
+    if left.any() and (filled > 0).any():
+        nearest = ndimage.distance_transform_edt(filled == 0, return_distances=False, return_indices=True)
+        filled = np.where(left, filled[tuple(nearest)], filled)
+    return filled.astype(np.uint8)
+
+
+class SemanticLabeld(MapTransform):
+    """Semantic label of a tumour label laid on a brain.
+
+    Args:
+        keys: tumour labels, `(1, X, Y, Z)`, values 0, 1, 2, 4.
+        outputs: where each semantic label is written, uint8 `(1, X, Y, Z)`.
+        condition: ``mask`` (brain and tumour) or ``tissue`` (three tissues and tumour).
+        mask_key: brain mask.
+        tissue_key: tissue classes, for ``tissue``.
+
+    Raises:
+        UserError: a label has another value.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        outputs: Sequence[str],
+        condition: str = "tissue",
+        mask_key: str = "brain",
+        tissue_key: str = "tissue",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        condition_values(condition)
+        self.outputs, self.condition, self.mask_key, self.tissue_key = tuple(outputs), condition, mask_key, tissue_key
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict:
+        item = dict(data)
+        base = item[self.tissue_key if self.condition == "tissue" else self.mask_key].as_tensor()  # type: ignore
+        brain = item[self.mask_key].as_tensor() > 0  # type: ignore[attr-defined]
+        for key, output in self.key_iterator(item, self.outputs):
+            label = item[key].as_tensor()  # type: ignore[attr-defined]
+            found = torch.unique(label).tolist()
+            if not set(found) <= set(LABELS):
+                raise UserError(f"label values {LABELS}", str(found), item.get("subject", key), "map the label first")
+            tumour = (label > 0) & brain
+            semantic = torch.where(tumour, 1 + label.to(torch.uint8), base.to(torch.uint8))
+            item[output] = MetaTensor(semantic, affine=item[key].affine)  # type: ignore[attr-defined]
+        return item
+
+
+class EncodeSemanticd(MapTransform):
+    """Semantic label as the channels a network takes: one-hot, or one channel of the values themselves.
+
+    Args:
+        keys: semantic labels, `(1, X, Y, Z)`.
+        condition: ``mask`` or ``tissue``: which values occur.
+        one_hot: `(K, X, Y, Z)` in the order of :data:`CONDITIONS`; else one channel of the values, times ``scale``.
+        scale: 1 keeps {0, 1, 2, 3, 5}, the thesis's sum.
+
+    Raises:
+        UserError: a value that the condition does not hold.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        condition: str = "tissue",
+        one_hot: bool = True,
+        scale: float = 1.0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.values, self.one_hot, self.scale = condition_values(condition), one_hot, scale
+
+    def __call__(self, data: Mapping[Hashable, object]) -> dict:
+        item = dict(data)
+        for key in self.key_iterator(item):
+            semantic = item[key]
+            encoded = encode(torch.as_tensor(semantic), self.values, self.one_hot, self.scale)
+            item[key] = MetaTensor(encoded, meta=dict(semantic.meta)) if isinstance(semantic, MetaTensor) else encoded
+        return item
+
+
+def encode(semantic: torch.Tensor, values: Sequence[int], one_hot: bool, scale: float = 1.0) -> torch.Tensor:
+    """`(1, X, Y, Z)` semantic label as float32 channels; see :class:`EncodeSemanticd`."""
+    semantic = semantic.as_tensor() if isinstance(semantic, MetaTensor) else semantic
+    codes = torch.as_tensor(values, dtype=torch.int16).view(-1, 1, 1, 1)
+    hits = semantic.to(torch.int16) == codes
+    if not bool(hits.any(dim=0).all()):
+        raise UserError(
+            f"semantic label values {tuple(values)}",
+            str(torch.unique(semantic).tolist()),
+            "the network's input",
+            "use the condition (mask or tissue) that the label was made for",
+        )
+    return hits.float() if one_hot else semantic.float() * scale
+
+
+def condition_values(condition: str) -> tuple[int, ...]:
+    """Values of a kind of condition, checked."""
+    if condition not in CONDITIONS:
+        raise UserError(f"condition: one of {sorted(CONDITIONS)}", repr(condition), "condition", "choose one of these")
+    return CONDITIONS[condition]
