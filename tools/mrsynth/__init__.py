@@ -10,7 +10,17 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-_ROOMS = ("adversarial", "errors", "manifest", "metrics", "networks", "phantom", "synthesis", "training", "transforms")
+_ROOMS = (
+    "adversarial",
+    "errors",
+    "manifest",
+    "metrics",
+    "networks",
+    "phantom",
+    "synthesis",
+    "training",
+    "transforms",
+)
 
 
 def __getattr__(name: str) -> ModuleType:

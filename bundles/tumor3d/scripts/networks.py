@@ -1,4 +1,4 @@
-"""Networks of tumor3d: the thesis's 3D U-Net and PatchGAN (Doncenco 2022, section 2.4), and a label-steered generator.
+"""Networks of tumor3d: 3D U-Net and PatchGAN (Doncenco 2022, section 2.4), and a label-steered generator.
 
 Shapes in the comments are channel-first without the batch, for 64 feature maps and a grid of 240 x 240 x 64.
 """
@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import torch
 from monai.networks.blocks.spade_norm import SPADE
+from mrsynth.errors import UserError
+from mrsynth.networks import add_spectral_norm
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
-
-from mrsynth.errors import UserError
-from mrsynth.networks import add_spectral_norm
 
 SPECTRAL_NORM = ("none", "critic", "both")
 
@@ -217,13 +216,16 @@ class SpadeGenerator(nn.Module):
         super().__init__()
         if in_channels < 2:
             raise UserError(
-                "a one-hot label", "a single channel", "label_encoding", "set label_encoding to one_hot, or take unet"
+                "a one-hot label",
+                "a single channel",
+                "label_encoding",
+                "set label_encoding to one_hot, or take unet",
             )
         self.stride = 2 ** (levels - 1)
         self.in_channels, self.out_channels = in_channels, out_channels
         widths = [feature_maps * 2**level for level in reversed(range(levels))]
         self.stem = nn.Conv3d(in_channels, widths[0], 3, padding=1)
-        blocks = zip([widths[0], *widths[:-1]], widths, strict=True)
+        blocks = zip(widths, [*widths[1:], widths[-1]], strict=True)  # 128-64, 64-32, 32-16, 16-16 for 16 maps
         self.blocks = nn.ModuleList([_SpadeBlock(a, b, in_channels, hidden, checkpointing) for a, b in blocks])
         self.head = nn.Conv3d(widths[-1], out_channels, 3, padding=1)
         if spectral_norm:
@@ -266,7 +268,9 @@ def build_generator(
     if kind not in GENERATORS:
         raise UserError(f"generator: one of {sorted(GENERATORS)}", repr(kind), "generator", "choose one of these")
     if spectral_norm not in SPECTRAL_NORM:
-        raise UserError(f"spectral_norm: one of {SPECTRAL_NORM}", repr(spectral_norm), "spectral_norm", "choose one")
+        raise UserError(
+            f"spectral_norm: one of {SPECTRAL_NORM}", repr(spectral_norm), "spectral_norm", "choose one"
+        )
     network = GENERATORS[kind](
         in_channels=in_channels,
         feature_maps=feature_maps,

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from monai.transforms import Compose
-from torch import nn
-
 from mrsynth.training import Row, SeededDataset, tumour_centre
 from mrsynth.transforms.geometry import as_array
+from torch import nn
 
 
 class FixedSubjects:
@@ -63,5 +62,3 @@ class FixedSubjects:
 
     def _synthesise(self, condition: torch.Tensor) -> np.ndarray:
         return self.network(torch.as_tensor(condition)[None].to(self.device))[0].float().cpu().numpy()
-
-

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from monai.transforms import Compose, CopyItemsd, RandFlipd, SelectItemsd
-
 from mrsynth.errors import UserError
 from mrsynth.transforms import (
     BrainMaskd,
@@ -32,7 +31,9 @@ def label_channels(condition: str, label_encoding: str) -> int:
         UserError: an unknown condition or encoding.
     """
     if label_encoding not in ENCODINGS:
-        raise UserError(f"label_encoding: one of {ENCODINGS}", repr(label_encoding), "label_encoding", "choose one")
+        raise UserError(
+            f"label_encoding: one of {ENCODINGS}", repr(label_encoding), "label_encoding", "choose one"
+        )
     return len(condition_values(condition)) if label_encoding == "one_hot" else 1
 
 
@@ -58,9 +59,7 @@ def preprocessing(
     return Compose(steps + ([TissueClassesd()] if condition == "tissue" else []))
 
 
-def transplanting(
-    condition: str, label_encoding: str, align: bool, min_kept: float, flip: float = 0.0
-) -> Compose:
+def transplanting(condition: str, label_encoding: str, align: bool, min_kept: float, flip: float = 0.0) -> Compose:
     """Random part: recipient and donor to ``own_condition`` and ``fused_condition``, and the labels behind them.
 
     Args:
@@ -77,7 +76,9 @@ def transplanting(
             TumorTransplantd(align=align, min_kept=min_kept),
             SemanticLabeld(["label", "transplanted"], ["own_condition", "fused_condition"], condition),
             EncodeSemanticd(["own_condition", "fused_condition"], condition, label_encoding == "one_hot"),
-            SelectItemsd(["image", "label", "transplanted", "own_condition", "fused_condition", "subject", "transplant"]),
+            SelectItemsd(
+                ["image", "label", "transplanted", "own_condition", "fused_condition", "subject", "transplant"]
+            ),
         ]
     )
 

@@ -38,6 +38,8 @@ class L1(Term):
 
     def __call__(self, play: Play, fake: torch.Tensor) -> torch.Tensor:
         if play.target is None or play.target_weight is None:
-            raise UserError("a round that knows the truth", "none", "terms: L1", "choose another round, or leave it out")
+            raise UserError(
+                "a round that knows the truth", "none", "terms: L1", "choose another round, or leave it out"
+            )
         difference = (fake.float() - play.target.float()).abs() * play.target_weight
         return difference.sum() / (play.target_weight.sum() * fake.shape[1]).clamp(min=1)

@@ -7,10 +7,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from ignite.engine import Engine, EventEnum
+from ignite.engine import EventEnum
 from ignite.handlers import EMAHandler
 from monai.engines import Trainer
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from mrsynth.adversarial.constraints import Constraint
@@ -90,7 +91,10 @@ class TwoPlayerTrainer(Trainer):
         )
         if accumulation < 1:
             raise UserError("accumulation of at least 1", str(accumulation), "accumulation", "correct it")
-        self.generator, self.discriminator = wrap(generator, self.state.device), wrap(discriminator, self.state.device)
+        self.generator, self.discriminator = (
+            wrap(generator, self.state.device),
+            wrap(discriminator, self.state.device),
+        )
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.objective, self.round, self.schedule = objective, round, schedule or Together()
         self.constraint, self.terms = constraint or Constraint(), list(terms)
@@ -121,7 +125,7 @@ class TwoPlayerTrainer(Trainer):
             return
         super(Trainer, self).run()  # the parent's own scaler is not used
 
-    def _iteration(self, engine: Engine, batchdata: Any) -> dict[str, float]:
+    def _iteration(self, engine: Any, batchdata: Any) -> dict[str, float]:
         iteration = engine.state.iteration - 1
         seed_everything(self.seed, engine.state.rank, iteration)
         moves = self.schedule(iteration)
@@ -153,7 +157,10 @@ class TwoPlayerTrainer(Trainer):
         size = len(next(iter(tensors.values())))
         if size % self.accumulation:
             raise UserError(
-                "a batch that accumulation divides", f"{size} and {self.accumulation}", "accumulation", "correct it"
+                "a batch that accumulation divides",
+                f"{size} and {self.accumulation}",
+                "accumulation",
+                "correct it",
             )
         step = size // self.accumulation
         return [{k: v[i : i + step] for k, v in tensors.items()} for i in range(0, size, step)]
@@ -224,6 +231,6 @@ class TwoPlayerTrainer(Trainer):
 def _unsynchronised(network: nn.Module, wanted: bool) -> ExitStack:
     """Context in which a distributed network does not exchange gradients, if ``wanted``."""
     stack = ExitStack()
-    if wanted and hasattr(network, "no_sync"):
+    if wanted and isinstance(network, DistributedDataParallel):
         stack.enter_context(network.no_sync())
     return stack

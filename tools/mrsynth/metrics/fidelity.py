@@ -23,7 +23,7 @@ def ssim_map(fake: torch.Tensor, real: torch.Tensor, data_range: float = 2.0) ->
         spatial_dims=3,
         kernel_size=(WINDOW,) * 3,
         kernel_sigma=(1.5,) * 3,
-        data_range=torch.tensor(data_range),
+        data_range=data_range,
     )
     return value.reshape(-1, channels, *fake.shape[2:])
 

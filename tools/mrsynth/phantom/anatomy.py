@@ -12,11 +12,12 @@ axes, RAS+, centred on the subject) and *template* (MNI152 world coordinates).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
+import SimpleITK as sitk
 from scipy import ndimage
 
 from mrsynth.phantom.fields import Array, NoiseVolume, smooth_field, smoothstep
@@ -60,20 +61,20 @@ def load_template() -> Template:
     """The maps inside the nilearn package; nothing is downloaded."""
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
 
-    grey, white = load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1)
+    grey_map, white_map = load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1)
+    grey, white = grey_map.get_fdata(dtype=np.float32), white_map.get_fdata(dtype=np.float32)
     brain = load_mni152_brain_mask(resolution=1).get_fdata() > 0.5
-    origin = grey.affine[:3, 3].astype(np.float32)
-    depth = ndimage.distance_transform_edt(brain) - ndimage.distance_transform_edt(~brain)
-    depth -= np.where(brain, 0.5, -0.5)
-    depth = ndimage.gaussian_filter(depth.astype(np.float32), 0.7)
+    origin = grey_map.affine[:3, 3].astype(np.float32)
+    depth = _distance_within(brain)
+    depth = ndimage.gaussian_filter(depth, 0.7)
     where = np.argwhere(brain)
     low, high = where.min(0), where.max(0) + 1
     return Template(
-        grey=grey.get_fdata(dtype=np.float32),
-        white=white.get_fdata(dtype=np.float32),
+        grey=grey,
+        white=white,
         depth=depth,
         vessels=_vessels(depth, origin),
-        cap=_caps(grey.get_fdata(dtype=np.float32), white.get_fdata(dtype=np.float32), depth),
+        cap=_caps(grey, white, depth),
         origin=origin,
         centre=((low + high - 1) / 2 + origin).astype(np.float32),
         size=(high - low).astype(np.float32),
@@ -82,7 +83,14 @@ def load_template() -> Template:
 
 def _caps(grey: Array, white: Array, depth: Array) -> Array:
     fluid = (grey + white < 0.5) & (depth > 22)
-    return np.exp(-ndimage.distance_transform_edt(~fluid) / 3.0).astype(np.float32)
+    return np.exp(np.minimum(_distance_within(fluid) - 0.5, 0) / 3)
+
+
+def _distance_within(mask: Array) -> Array:
+    """Distance in voxels from the surface of ``mask``, positive within, negative without."""
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    distance = sitk.SignedMaurerDistanceMap(image, insideIsPositive=True, squaredDistance=False)
+    return sitk.GetArrayFromImage(distance) + np.float32(0.5)  # it calls the outermost voxels of the mask zero
 
 
 # Large vessels as chains of points in MNI mm, with a radius. Right-sided ones are mirrored.
@@ -114,14 +122,11 @@ def _vessels(depth: Array, origin: Array) -> Array:
     for radius, paired, chain in _VESSELS:
         for side in (1, -1) if paired else (1,):
             points = np.array(chain, dtype=float) * (side, 1, 1) - origin
-            for start, end in zip(points[:-1], points[1:], strict=True):
+            for start, end in pairwise(points):
                 low = np.maximum(np.floor(np.minimum(start, end) - 4).astype(int), 0)
                 high = np.ceil(np.maximum(start, end) + 5).astype(int)
                 box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-                at = (
-                    np.stack(np.meshgrid(*[np.arange(s.start, s.stop) for s in box], indexing="ij"), -1)
-                    - start
-                )
+                at = np.stack(np.meshgrid(*[np.arange(s.start, s.stop) for s in box], indexing="ij"), -1) - start
                 along = np.clip(at @ (end - start) / ((end - start) @ (end - start)), 0, 1)
                 distance = np.linalg.norm(at - along[..., None] * (end - start), axis=-1)
                 view = tubes[box]
@@ -230,8 +235,7 @@ class Pose:
         matrix = (np.diag(1 / self.scale) @ self.rotation).astype(np.float32)
         moved = head + displacement.reshape(3, -1)
         at = (
-            np.stack([sum(matrix[r, c] * moved[c] for c in range(3)) for r in range(3)])
-            + template.centre[:, None]
+            np.stack([sum(matrix[r, c] * moved[c] for c in range(3)) for r in range(3)]) + template.centre[:, None]
         )
         # ventricles grow or shrink about the middle of the head
         away = at - np.array([0, -12, 14], dtype=np.float32)[:, None]
@@ -267,7 +271,7 @@ class Anatomy:
     def __init__(self, rng: np.random.Generator) -> None:
         self.pose = Pose(rng)
         self.atrophy = float(rng.uniform(0.9, 1.7))
-        self.fold_noise = NoiseVolume(rng, wavelength=float(rng.uniform(19, 23)))
+        self.fold_noise = NoiseVolume(rng, wavelength=float(rng.uniform(19, 23)), size=96)
         self.edge_noise = NoiseVolume(rng, wavelength=14.0)
         self.vessel_noise = (NoiseVolume(rng, wavelength=30.0), NoiseVolume(rng, wavelength=30.0))
         self._place()
@@ -292,7 +296,8 @@ class Anatomy:
         keep = depth > -2
         near, head, at, depth = near[keep], head[:, keep], at[:, keep], depth[keep]
         # a brain extraction is never quite smooth: the surface wanders by about a millimetre
-        depth += 0.6 * self.edge_noise(head)
+        edge = np.flatnonzero(depth < 2.5)
+        depth[edge] += 0.6 * self.edge_noise(head[:, edge])
         mask = np.zeros(shape, dtype=bool)
         mask.ravel()[near[depth > 0]] = True
         parts, count = ndimage.label(mask)
@@ -343,15 +348,9 @@ class Anatomy:
         csf, grey, white = csf**1.7, grey**1.7, white**1.7
         total = csf + grey + white + 1e-6
         csf, white = csf / total, white / total
-        # an average hides the narrow sulci of the convexity
-        csf += (
-            self.atrophy
-            * 0.10
-            * (1 - deep)
-            * (1 - cerebellum)
-            * smoothstep(1.4 - self.depth / 22)
-            * (1 - white) ** 2
-        )
+        # an average hides the narrow sulci of the convexity, and most of the cerebellum's
+        shallow = smoothstep(1.4 - self.depth / 22) * (1 - deep) * (1 - 0.3 * cerebellum)
+        csf += np.float32(0.10 * self.atrophy) * shallow * (1 - white) ** 2
         # folds run from the surface inwards: the field is stretched along the radius of each hemisphere
         centre = np.stack([np.where(at[0] > 0, 20, -20), np.full(at.shape[1], -18), np.full(at.shape[1], 14)])
         arm = at - centre.astype(np.float32)
@@ -375,9 +374,7 @@ class Anatomy:
         first, second = (noise(source) for noise in self.vessel_noise)
         thread = np.sqrt(first * first + second * second)
         return (
-            smoothstep((0.30 - thread) / 0.16)
-            * smoothstep((csf - 0.15) / 0.3)
-            * smoothstep((9 - self.depth) / 3)
+            smoothstep((0.30 - thread) / 0.16) * smoothstep((csf - 0.15) / 0.3) * smoothstep((9 - self.depth) / 3)
         )
 
 

@@ -54,7 +54,7 @@ def make_cohort(
         subjects: how many, 1 to 100,000.
         seed: 0 or more; same seed, same voxels.
         spacing: voxel edge in mm: 1 (240x240x155, as BraTS), 2, 3 or 4.
-        workers: processes; default one for each core this process may use. The voxels do not depend on it.
+        workers: processes; default one for each core this process may use, as far as it pays. The voxels do not depend on it.
 
     Returns:
         ``out_dir``, a folder in BraTS's layout.
@@ -64,7 +64,7 @@ def make_cohort(
     """
     out = Path(out_dir).expanduser().absolute()
     card = _card(subjects, seed, spacing)
-    workers = _check_workers(workers)
+    _check_workers(workers)
     present = _look(out, card)
     missing = [index for index in range(subjects) if not _complete(out, index)]
     if present and not missing:
@@ -77,7 +77,7 @@ def make_cohort(
     except OSError as error:
         raise unwritable(out, error) from error
     try:
-        _make_all(temporary, missing, seed, spacing, min(workers, len(missing)))
+        _make_all(temporary, missing, seed, spacing, workers or _sensible_workers(len(missing)))
         if not present:
             write_json(temporary / CARD, card)
             os.chmod(temporary, 0o777 & ~_umask())
@@ -150,10 +150,10 @@ def _write(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
     nifti.set_qform(affine, code=1)
     nifti.set_sform(affine, code=1)
     nifti.header.set_xyzt_units("mm")
-    with atomic_path(path) as temporary, open(temporary, "wb") as raw:
-        # no file name and no time in the gzip header: same voxels, same bytes
-        with igzip.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as stream:
-            stream.write(nifti.to_bytes())
+    # no time in the gzip header: same voxels, same bytes
+    packed = igzip.compress(nifti.to_bytes(), compresslevel=1, mtime=0)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(packed)
 
 
 def _card(subjects: int, seed: int, spacing: float) -> dict[str, Any]:
@@ -172,15 +172,15 @@ def _card(subjects: int, seed: int, spacing: float) -> dict[str, Any]:
     }
 
 
-def _check_workers(workers: int | None) -> int:
-    if workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(cores, 16)
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise UserError(
-            "a whole number, 1 or more", repr(workers), "workers", "leave it out to use every core"
-        )
-    return workers
+def _check_workers(workers: int | None) -> None:
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise UserError("a whole number, 1 or more", repr(workers), "workers", "leave it out to use every core")
+
+
+def _sensible_workers(subjects: int) -> int:
+    """One for each core, but to start one takes longer than to make a subject, and each needs 1 GB of memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, 16, subjects // 2))
 
 
 def _look(out: Path, card: dict[str, Any]) -> dict[str, Any] | None:
@@ -225,6 +225,7 @@ def _ready(out: Path, card: dict[str, Any]) -> bool:
 
 def _make_all(folder: Path, indices: list[int], seed: int, spacing: float, workers: int) -> None:
     """Write the subjects ``indices`` into ``folder``, in this process or in ``workers`` of their own."""
+    workers = min(workers, len(indices))
     with tqdm(total=len(indices), desc="making phantom subjects", unit="subject", leave=False) as bar:
         if workers == 1:
             for index in indices:
@@ -276,9 +277,7 @@ def _follow(child: subprocess.Popen, bar: tqdm) -> None:
     if problem is not None:
         raise UserError(**problem)
     if child.wait() != 0:
-        raise RuntimeError(
-            f"a worker that makes phantom subjects ended with status {child.returncode}; see above"
-        )
+        raise RuntimeError(f"a worker that makes phantom subjects ended with status {child.returncode}; see above")
 
 
 def _umask() -> int:

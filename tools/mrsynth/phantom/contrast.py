@@ -62,22 +62,25 @@ def acquire(rng: np.random.Generator, grid: Grid, brain: Brain, tumor: Tumor) ->
         for a, n in zip(low, mask.shape, strict=True)
     ]
     texture = NoiseVolume(rng, 6.0)(brain.head)
-    patches = NoiseVolume(rng, 50.0)(brain.head)
+    skin = np.flatnonzero(brain.depth < 2.2)
+    patches = np.zeros_like(texture)
+    patches[skin] = NoiseVolume(rng, 50.0)(brain.head[:, skin])
     seeds = rng.integers(2**63, size=len(SEQUENCES))
-    image = np.zeros((len(SEQUENCES), *[s.stop for s in box]), dtype=np.int16)
+    # the working box may reach one slice beyond BraTS's 155
+    padded = [max(n, s.stop) for n, s in zip(grid.shape, box, strict=True)]
+    x, y, z = grid.shape
+    image = np.zeros((len(SEQUENCES), *grid.shape), dtype=np.int16)
+    labels = np.zeros(padded, dtype=np.uint8)
+    labels[box] = label
     for channel, sequence in enumerate(SEQUENCES):
         own = np.random.default_rng(int(seeds[channel]))
         fine = np.zeros(brain.inside.shape, dtype=np.float32)
         fine[brain.inside] = _signal(own, sequence, brain, tumor, texture, patches)
         signal = np.where(mask, grid.coarsen(fine) / np.maximum(share, 1e-3), 0)
-        image[(channel, *box)] = _scan(own, grid, sequence, signal, mask, axes)
-    padded = [max(n, s.stop) for n, s in zip(grid.shape, box, strict=True)]
-    full = np.zeros((len(SEQUENCES), *padded), dtype=np.int16)
-    labels = np.zeros(padded, dtype=np.uint8)
-    full[(slice(None), *box)] = image[(slice(None), *box)]
-    labels[box] = label
-    x, y, z = grid.shape
-    return np.ascontiguousarray(full[:, :x, :y, :z]), np.ascontiguousarray(labels[:x, :y, :z])
+        volume = np.zeros(padded, dtype=np.int16)
+        volume[box] = _scan(own, grid, sequence, signal, mask, axes)
+        image[channel] = volume[:x, :y, :z]
+    return image, np.ascontiguousarray(labels[:x, :y, :z])
 
 
 def _label(grid: Grid, brain: Brain, tumor: Tumor) -> Array:
@@ -106,11 +109,7 @@ def _signal(
         signal *= 1 + rng.uniform(0.1, 0.5) * brain.cap * brain.white
     if sequence == "t1ce":  # the meninges take up contrast in places
         skin = smoothstep((2.2 - brain.depth) / 1.5) * smoothstep(patches * 0.8)
-        falx = (
-            smoothstep((1.3 - folded[0]) / 0.8)
-            * smoothstep((brain.csf - 0.2) / 0.4)
-            * (brain.template[2] > 12)
-        )
+        falx = smoothstep((1.3 - folded[0]) / 0.8) * smoothstep((brain.csf - 0.2) / 0.4) * (brain.template[2] > 12)
         signal += rng.uniform(0.2, 0.7) * np.maximum(skin, 1.5 * falx)
     signal += (value["vessel"] - signal) * brain.vessel
     signal *= 1 + 0.02 * texture

@@ -61,19 +61,15 @@ class NoiseVolume:
         size: edge of the repeated cube in cells; a cell is an eighth of the wavelength.
     """
 
-    def __init__(self, rng: np.random.Generator, wavelength: float, size: int = 96) -> None:
+    def __init__(self, rng: np.random.Generator, wavelength: float, size: int = 64) -> None:
         white = rng.standard_normal((size, size, size), dtype=np.float32)
-        band = ndimage.gaussian_filter(white, 1.3, mode="wrap") - ndimage.gaussian_filter(
-            white, 2.6, mode="wrap"
-        )
+        band = ndimage.gaussian_filter(white, 1.3, mode="wrap") - ndimage.gaussian_filter(white, 2.6, mode="wrap")
         self.cells = band / band.std()
         self.cell = wavelength / 8
 
     def __call__(self, points: Array) -> Array:
         """The noise at ``points`` (3, N) in mm; float32 (N,)."""
-        return ndimage.map_coordinates(
-            self.cells, points / self.cell, order=1, mode="grid-wrap", prefilter=False
-        )
+        return ndimage.map_coordinates(self.cells, points / self.cell, order=1, mode="grid-wrap", prefilter=False)
 
 
 def smoothstep(value: Array) -> Array:

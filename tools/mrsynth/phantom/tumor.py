@@ -40,6 +40,7 @@ class Plan:
         stretch: half axes' ratios ``(3,)``, product 1, along ``turn``'s columns.
         turn: rotation, ``(3, 3)``.
         mass: mass effect, the displacement at the core's edge over the core's radius.
+        place: which of the possible centres, in [0, 1).
         seed: of the noise.
     """
 
@@ -116,15 +117,15 @@ def choose_centre(anatomy: Anatomy, plan: Plan) -> Array:
     at, head, depth = anatomy.undisturbed[:, every], anatomy.head[:, every], anatomy.depth[every]
     white = load_template().sample(load_template().white, at)
     margin = min(0.75 * plan.core_radius, 26)
-    fits = (
-        (white > 0.5) & (depth > margin) & (np.abs(at[0]) > max(13, 0.6 * plan.core_radius)) & (at[2] > -14)
-    )
+    fits = (white > 0.5) & (depth > margin) & (np.abs(at[0]) > max(13, 0.6 * plan.core_radius)) & (at[2] > -14)
     fits &= (at[1] > -85) & (at[1] < 52)
     # the deeper, the more such voxels: favour the shallow ones a little
+    if not fits.any():
+        fits = depth == depth.max()
     candidates = np.flatnonzero(fits)
     weight = 1 / (6 + depth[candidates] - margin)
-    chosen = candidates[np.searchsorted(np.cumsum(weight) / weight.sum(), plan.place)]
-    return head[:, chosen]
+    ranked = np.searchsorted(np.cumsum(weight), plan.place * weight.sum())
+    return head[:, candidates[min(ranked, len(candidates) - 1)]]
 
 
 def push(anatomy: Anatomy, plan: Plan, centre: Array) -> tuple[Array, Array]:
@@ -147,10 +148,8 @@ def push(anatomy: Anatomy, plan: Plan, centre: Array) -> tuple[Array, Array]:
 def grow(anatomy: Anatomy, brain: Brain, plan: Plan, centre: Array) -> Tumor:
     """Lay the planned tumour into a brain whose tissue has been pushed aside."""
     rng = np.random.default_rng(plan.seed)
-    wide, middle, fine, inner, grain = (
-        NoiseVolume(rng, length, 64) for length in (44.0, 20.0, 8.0, 14.0, 5.0)
-    )
-    core_level, radius = _core_level(brain, plan, centre, (wide, middle, fine))
+    wide, middle, fine, inner, grain = (NoiseVolume(rng, length, 64) for length in (44.0, 20.0, 8.0, 14.0, 5.0))
+    core_level = _core_level(brain, plan, centre, (wide, middle, fine))
     core_voxels = int(1000 * plan.whole_ml * plan.core_share)
     is_core, core_edge = _lowest(core_level, core_voxels)
 
@@ -180,14 +179,13 @@ def grow(anatomy: Anatomy, brain: Brain, plan: Plan, centre: Array) -> Tumor:
     return Tumor(label, necrosis, enhancing, oedema.astype(np.float32), texture, plan.kind != "infiltrative")
 
 
-def _core_level(
-    brain: Brain, plan: Plan, centre: Array, noises: tuple[NoiseVolume, ...]
-) -> tuple[Array, float]:
+def _core_level(brain: Brain, plan: Plan, centre: Array, noises: tuple[NoiseVolume, ...]) -> Array:
     """Distance in mm from the lobes, roughened; large away from the tumour and where a core does not grow."""
     radius = plan.core_radius
     level = np.full(brain.head.shape[1], 1e3, dtype=np.float32)
     arm = brain.head - centre[:, None].astype(np.float32)
-    near = np.flatnonzero((arm * arm).sum(0) < (3.2 * radius + 8) ** 2)
+    squared = (arm * arm).sum(0)
+    near = np.flatnonzero(squared < (3.2 * radius + 8) ** 2)
     place = plan.turn.astype(np.float32).T
     arm = np.stack([sum(place[r, c] * arm[c, near] for c in range(3)) for r in range(3)])
     arm /= (plan.stretch * radius).astype(np.float32)[:, None]
@@ -201,11 +199,11 @@ def _core_level(
     for noise, amplitude in zip(noises, (0.16 * radius, 0.09 * radius + 0.5, 0.8), strict=True):
         distance = distance + np.float32(amplitude) * noise(at)
     # CSF is not invaded, grey matter less than white, and the falx keeps a core on its side
-    side = np.sign(brain.template[0, np.argmin((brain.head - centre[:, None]).__pow__(2).sum(0))])
+    side = np.sign(brain.template[0, near[np.argmin(squared[near])]])
     across = smoothstep((-side * brain.template[0, near] - 1) / 4)
     distance += 8 * brain.csf[near] + 1.5 * brain.grey[near] + 9 * across
     level[near] = distance
-    return level, radius
+    return level
 
 
 def _rim_level(
@@ -229,7 +227,6 @@ def _rim_level(
 def _arrival(brain: Brain, is_core: Array, noise: NoiseVolume) -> Array:
     """When a front from the core reaches each voxel, in mm of white matter; ``(N,)``."""
     ease = 1.0 * brain.white + 0.16 * brain.grey + 0.03 * brain.csf
-    ease *= np.exp(0.45 * noise(brain.head + np.float32(77)))
     shape = brain.inside.shape
     coarse = tuple(n // FRONT_STEP for n in shape)
 
@@ -239,17 +236,18 @@ def _arrival(brain: Brain, is_core: Array, noise: NoiseVolume) -> Array:
         blocks = volume.reshape(coarse[0], FRONT_STEP, coarse[1], FRONT_STEP, coarse[2], FRONT_STEP)
         return blocks.mean(axis=(1, 3, 5))
 
-    speed = sitk.GetImageFromArray(np.maximum(block(ease), 1e-3).astype(np.float32))
+    # oedema prefers some directions over others
+    cells = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) * FRONT_STEP for n in coarse], indexing="ij"))
+    whim = np.exp(0.45 * noise(cells.reshape(3, -1) + brain.low[:, None])).reshape(coarse)
+    speed = sitk.GetImageFromArray(np.maximum(block(ease) * whim, 1e-3).astype(np.float32))
     seeds = np.argwhere(block(is_core.astype(np.float32)) > 0.5)
     if len(seeds) == 0:
         seeds = np.argwhere(block(is_core.astype(np.float32)) > 0)
     march = sitk.FastMarchingImageFilter()
     march.SetTrialPoints([[int(k), int(j), int(i)] for i, j, k in seeds])
     march.SetStoppingValue(60.0)
-    time = sitk.GetArrayFromImage(march.Execute(speed))
-    time = np.minimum(time, 80.0).astype(np.float32) * FRONT_STEP
-    where = np.stack(np.nonzero(brain.inside)).astype(np.float32)
-    where = (where - (FRONT_STEP - 1) / 2) / FRONT_STEP
+    time = np.minimum(sitk.GetArrayFromImage(march.Execute(speed)), 80.0).astype(np.float32) * FRONT_STEP
+    where = (np.argwhere(brain.inside).T - (FRONT_STEP - 1) / 2) / FRONT_STEP
     arrival = ndimage.map_coordinates(time, where, order=1, mode="nearest", prefilter=False)
     return arrival + 10 * (1 - brain.white) + 10 * brain.csf
 

@@ -7,7 +7,7 @@ from mrsynth.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from mrsynth.training.distributed import choose_device, local_device, rank, start, unwrap, world_size, wrap
+from mrsynth.training.distributed import choose_device, local_device, rank, start, stop, unwrap, world_size, wrap
 from mrsynth.training.handlers import RunHandlers
 from mrsynth.training.history import History
 from mrsynth.training.montage import Row, save_montage, tumour_centre
@@ -44,6 +44,7 @@ __all__ = [
     "save_weights",
     "seed_everything",
     "start",
+    "stop",
     "tumour_centre",
     "unwrap",
     "world_size",

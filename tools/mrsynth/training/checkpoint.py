@@ -131,7 +131,9 @@ def read_records(path: str | os.PathLike) -> dict[str, Any]:
     try:
         return dict(json.loads(beside.read_text(encoding="utf-8")))
     except ValueError as error:
-        raise UserError("a record of weights (JSON)", str(error), beside, "fetch it again beside its model.pt") from error
+        raise UserError(
+            "a record of weights (JSON)", str(error), beside, "fetch it again beside its model.pt"
+        ) from error
 
 
 def load_weights(network: nn.Module, path: str | os.PathLike, train_command: str) -> dict[str, Any]:

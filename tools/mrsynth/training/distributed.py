@@ -29,6 +29,12 @@ def start() -> None:
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
+def stop() -> None:
+    """Leave the process group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def local_device() -> torch.device:
     """This rank's own GPU, or the CPU."""
     if torch.cuda.is_available():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Events
 from monai.engines import Evaluator
 from monai.handlers import TensorBoardStatsHandler
 from torch import nn
@@ -79,14 +79,14 @@ class RunHandlers:
         self.best: dict[str, float] = {}
         self.main = rank() == 0
 
-    def attach(self, engine: Engine) -> None:
+    def attach(self, engine: Any) -> None:
         """Prepare the folders, restore the state if asked, and register with ``engine``."""
         if self.main:
             self._prepare_folders()
         barrier()
         self._restore(engine)
-        sampler = getattr(engine.data_loader, "sampler", None)  # type: ignore[attr-defined]
-        if hasattr(sampler, "set_epoch"):
+        sampler = getattr(engine.data_loader, "sampler", None)
+        if sampler is not None and hasattr(sampler, "set_epoch"):
             engine.add_event_handler(Events.EPOCH_STARTED, lambda e: sampler.set_epoch(e.state.epoch))
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_if_diverged)
         if self.main:
@@ -117,7 +117,7 @@ class RunHandlers:
             except OSError as error:
                 raise unwritable(folder, error) from error
 
-    def _restore(self, engine: Engine) -> None:
+    def _restore(self, engine: Any) -> None:
         path = self.models / CHECKPOINT
         if not self.resume:
             if self.main and path.is_file():
@@ -127,7 +127,7 @@ class RunHandlers:
             if self.main:
                 print(f"Nothing to resume in {self.models}: starting from the first epoch.", flush=True)
             return
-        run = load_checkpoint(path, engine.objects_to_save())  # type: ignore[attr-defined]
+        run = load_checkpoint(path, engine.objects_to_save())
         check_overlap(run["subjects"], self.test_subjects, str(path))
         mine = {"epoch_length": engine.state.epoch_length, **self.settings, "subjects": self.subjects}
         theirs = {"epoch_length": run["epoch_length"], **run["settings"], "subjects": run["subjects"]}
@@ -150,7 +150,7 @@ class RunHandlers:
             if run["epoch"] >= engine.state.max_epochs:
                 print("This run is complete: raise --max_epochs to train on.", flush=True)
 
-    def _stop_if_diverged(self, engine: Engine) -> None:
+    def _stop_if_diverged(self, engine: Any) -> None:
         loss = engine.state.output["loss"]
         if not math.isfinite(loss):
             raise UserError(
@@ -160,19 +160,23 @@ class RunHandlers:
                 "lower learning_rate, or set amp to none; the last checkpoint is sound",
             )
 
-    def _open_bar(self, engine: Engine) -> None:
+    def _open_bar(self, engine: Any) -> None:
         total = engine.state.max_epochs * engine.state.epoch_length
-        self.bar = tqdm(total=total, initial=engine.state.iteration, unit="it", file=sys.stdout, dynamic_ncols=True)
+        self.bar = tqdm(
+            total=total, initial=engine.state.iteration, unit="it", file=sys.stdout, dynamic_ncols=True
+        )
 
-    def _log(self, engine: Engine) -> None:
+    def _log(self, engine: Any) -> None:
         values = {k: v for k, v in engine.state.output.items() if isinstance(v, float)}
         self.history.add(engine.state.epoch, engine.state.iteration, values)
         shown = {k.replace("_loss", ""): f"{v:.3f}" for k, v in values.items() if k.endswith("_loss") or k == "l1"}
         self.bar.set_description(f"epoch {engine.state.epoch}/{engine.state.max_epochs}")
-        self.bar.set_postfix({**shown, **{k: f"{v:.3f}" for k, v in self.best.items() if k.startswith("best")}}, refresh=False)
+        self.bar.set_postfix(
+            {**shown, **{k: f"{v:.3f}" for k, v in self.best.items() if k.startswith("best")}}, refresh=False
+        )
         self.bar.update()
 
-    def _end_epoch(self, engine: Engine) -> None:
+    def _end_epoch(self, engine: Any) -> None:
         epoch, last = engine.state.epoch, engine.state.epoch == engine.state.max_epochs
         improved = self.validator is None
         if self.validator is not None and (epoch % self.validate_every == 0 or last):
@@ -182,13 +186,18 @@ class RunHandlers:
                 self._draw(epoch, engine.state.iteration)
             self.history.save()
             if improved:
-                record = {"epoch": epoch, "settings": self.settings, "subjects": self.subjects, "metrics": self.best}
+                record = {
+                    "epoch": epoch,
+                    "settings": self.settings,
+                    "subjects": self.subjects,
+                    "metrics": self.best,
+                }
                 save_weights(self.network, self.models / WEIGHTS, record)
             if epoch % self.checkpoint_every == 0 or last:
                 self._save(engine)
         barrier()
 
-    def _validate(self, engine: Engine) -> bool:
+    def _validate(self, engine: Any) -> bool:
         with torch.no_grad():
             self.validator.run(engine.state.epoch)  # type: ignore[union-attr]
         state = self.validator.state  # type: ignore[union-attr]
@@ -206,10 +215,12 @@ class RunHandlers:
 
     def _draw(self, epoch: int, iteration: int) -> None:
         rows = self.montage()  # type: ignore[misc]
-        mosaic = save_montage(self.logs / "montage" / f"epoch_{epoch:05d}.png", rows, self.montage_columns, f"epoch {epoch}")
+        mosaic = save_montage(
+            self.logs / "montage" / f"epoch_{epoch:05d}.png", rows, self.montage_columns, f"epoch {epoch}"
+        )
         self.writer.add_image("montage", mosaic, iteration, dataformats="HWC")
 
-    def _save(self, engine: Engine) -> None:
+    def _save(self, engine: Any) -> None:
         run = {
             "epoch": engine.state.epoch,
             "epoch_length": engine.state.epoch_length,
@@ -218,9 +229,9 @@ class RunHandlers:
             "best": self.best,
             "latest": dict(getattr(engine, "latest", {})),
         }
-        save_checkpoint(self.models / CHECKPOINT, engine.objects_to_save(), run)  # type: ignore[attr-defined]
+        save_checkpoint(self.models / CHECKPOINT, engine.objects_to_save(), run)
 
-    def _finish(self, engine: Engine) -> None:
+    def _finish(self, engine: Any) -> None:
         self.history.draw(self.logs / "curves.png")
         self._close(engine)
         pictures = sorted((self.logs / "montage").glob("*.png"))
@@ -233,7 +244,7 @@ class RunHandlers:
         if self.next_command:
             print(f"Next:\n  {self.next_command}", flush=True)
 
-    def _close(self, engine: Engine, error: BaseException | None = None) -> None:
+    def _close(self, engine: Any, error: BaseException | None = None) -> None:
         if hasattr(self, "bar"):
             self.bar.close()
         with warnings.catch_warnings():

@@ -66,7 +66,14 @@ def save_montage(
     height, width = mosaic.shape[:2]
     figure = Figure(figsize=(width / 100 + 1.6, height / 100 + 0.6), dpi=100)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((1.5 / (width / 100 + 1.6), 0.05 / (height / 100 + 0.6), width / 100 / (width / 100 + 1.6), height / 100 / (height / 100 + 0.6)))
+    axes = figure.add_axes(
+        (
+            1.5 / (width / 100 + 1.6),
+            0.05 / (height / 100 + 0.6),
+            width / 100 / (width / 100 + 1.6),
+            height / 100 / (height / 100 + 0.6),
+        )
+    )
     axes.imshow(mosaic, interpolation="nearest")
     step, band = width / len(columns), height / len(rows)
     axes.set_xticks([step * (i + 0.5) for i in range(len(columns))], columns)

@@ -37,10 +37,10 @@ def seed_everything(*parts: int) -> None:
 
 
 class Draw(NamedTuple):
-    """What a sampler asks of a dataset: item ``index`` as epoch ``epoch`` sees it, with a donor or (-1) without."""
+    """What a sampler asks of a dataset: item ``number`` as epoch ``epoch`` sees it, with a donor or (-1) without."""
 
     epoch: int
-    index: int
+    number: int
     donor: int = -1
 
 
@@ -210,8 +210,8 @@ class SeededDataset(Dataset):
 
     def __getitem__(self, draw: Draw | int) -> Any:  # type: ignore[override]
         draw = draw if isinstance(draw, Draw) else Draw(0, int(draw))
-        item = dict(self.subjects[draw.index])
+        item = dict(self.subjects[draw.number])
         if draw.donor >= 0:
             item.update(donor=draw.donor, donors=self.pool)
-        self.random_transform.set_random_state(seed=derived_seed(self.seed, draw.epoch, draw.index))
+        self.random_transform.set_random_state(seed=derived_seed(self.seed, draw.epoch, draw.number))
         return self.random_transform(item)

@@ -122,7 +122,10 @@ def box_grid(affine: np.ndarray, low: np.ndarray, high: np.ndarray, size: np.nda
 
 
 def box_map(
-    affine: np.ndarray, box: tuple[np.ndarray, np.ndarray], other_affine: np.ndarray, other: tuple[np.ndarray, np.ndarray]
+    affine: np.ndarray,
+    box: tuple[np.ndarray, np.ndarray],
+    other_affine: np.ndarray,
+    other: tuple[np.ndarray, np.ndarray],
 ) -> np.ndarray:
     """World map (4x4, RAS mm) that carries the box of voxels ``box`` onto the box ``other`` of another grid."""
     scale = (other[1] - other[0]) / (box[1] - box[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class CropResampled(MapTransform):
         if isinstance(crop, str) and crop not in ("brain", "none"):
             raise UserError("crop: brain, none, or [first, end] slices", repr(crop), "crop", "correct it")
 
-    def box(self, item: Mapping[Hashable, object], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    def box(self, item: Mapping[Hashable, Any], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """The part of the native grid that is kept: first and one-past-last corner (voxels, may be fractional)."""
         low, high = np.zeros(3), np.asarray(shape, float)
         if self.crop == "brain":
@@ -62,16 +63,19 @@ class CropResampled(MapTransform):
             first, end = int(self.crop[0]), int(self.crop[1])
             if not 0 <= first < end <= shape[2]:
                 raise UserError(
-                    f"slices {first} to {end} inside the volume", f"{shape[2]} slices", item.get("subject"), "set `crop`"
+                    f"slices {first} to {end} inside the volume",
+                    f"{shape[2]} slices",
+                    item.get("subject"),
+                    "set `crop`",
                 )
             low[2], high[2] = first, end
         return low, high
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
         first = item[self.keys[0]]
-        affine = as_array(first.affine)  # type: ignore[attr-defined]
-        shape = tuple(first.shape[1:])  # type: ignore[attr-defined]
+        affine = as_array(first.affine)
+        shape = tuple(first.shape[1:])
         low, high = self.box(item, shape)
         target = box_grid(affine, low, high, np.asarray(self.spatial_size))
         item["native"] = {"shape": torch.tensor(shape), "affine": torch.from_numpy(affine)}
@@ -87,7 +91,7 @@ class CropResampled(MapTransform):
             channels = [
                 resample(c, corner, self.spatial_size, target, interpolation, antialias=smooth) for c in part
             ]
-            meta = {**volume.meta, "affine": torch.from_numpy(target)}  # type: ignore[attr-defined]
+            meta = {**volume.meta, "affine": torch.from_numpy(target)}
             item[key] = MetaTensor(torch.from_numpy(np.stack(channels)), meta=meta)
         return item
 

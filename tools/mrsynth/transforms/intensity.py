@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +29,10 @@ class BrainMaskd(Transform):
     def __init__(self, key: str = "image", output: str = "brain") -> None:
         self.key, self.output = key, output
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
         image = item[self.key]
-        voxels = image.as_tensor()  # type: ignore[attr-defined]
+        voxels = image.as_tensor()
         mask = voxels[0] != 0
         for channel in voxels[1:]:
             mask = mask | (channel != 0)
@@ -40,10 +41,10 @@ class BrainMaskd(Transform):
             raise UserError(
                 "a skull-stripped image: zero outside the brain, not zero inside",
                 "zero everywhere" if share == 0 else "no voxel that is zero",
-                image.meta.get("filename_or_obj", item.get("subject")),  # type: ignore[attr-defined]
+                image.meta.get("filename_or_obj", item.get("subject")),
                 "strip the skull first, or leave the subject out",
             )
-        item[self.output] = MetaTensor(mask[None].to(torch.uint8), affine=image.affine)  # type: ignore[attr-defined]
+        item[self.output] = MetaTensor(mask[None].to(torch.uint8), affine=image.affine)
         return item
 
 
@@ -72,10 +73,12 @@ class RescaleInsideBraind(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if mode not in ("percentiles", "minmax"):
-            raise UserError("intensity mode percentiles or minmax", repr(mode), "RescaleInsideBraind", "choose one")
+            raise UserError(
+                "intensity mode percentiles or minmax", repr(mode), "RescaleInsideBraind", "choose one"
+            )
         self.mask_key, self.mode, self.percentiles = mask_key, mode, percentiles
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
         mask = as_array(item[self.mask_key])[0] > 0
         for key in self.key_iterator(item):
@@ -96,5 +99,5 @@ class RescaleInsideBraind(MapTransform):
                         "leave the subject out",
                     )
                 scaled[channel][mask] = np.clip((inside - low) * (2 / (high - low)) - 1, -1, 1)
-            item[key] = MetaTensor(torch.from_numpy(scaled), meta=dict(image.meta))  # type: ignore[attr-defined]
+            item[key] = MetaTensor(torch.from_numpy(scaled), meta=dict(image.meta))
         return item

@@ -7,6 +7,7 @@ import os
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -20,6 +21,18 @@ from monai.transforms import MapTransform
 from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.transforms.geometry import affine_of
+
+DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    igzip_lib.IsalError,
+    nibabel.filebasedimages.ImageFileError,
+    nibabel.spatialimages.HeaderDataError,
+    nibabel.wrapstruct.WrapStructError,
+)
+"""What the readers raise on a file that is missing, cut short or not an image."""
 
 
 def read_volume(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
@@ -41,8 +54,10 @@ def read_volume(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
             return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=float)
         mha = sitk.ReadImage(name)
         return sitk.GetArrayFromImage(mha).T, affine_of(mha)
-    except (OSError, EOFError, ValueError, RuntimeError, igzip.IGzipFile.__mro__[0]) as error:
-        raise UserError("a readable image", f"{type(error).__name__}: {error}", path, "fetch the file again") from error
+    except DAMAGED as error:
+        raise UserError(
+            "a readable image", f"{type(error).__name__}: {error}", path, "fetch the file again"
+        ) from error
 
 
 class LoadSubjectd(MapTransform):
@@ -66,7 +81,7 @@ class LoadSubjectd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.label_key = label_key
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
         files: dict[Hashable, list] = {}
         for key in self.key_iterator(item):

@@ -8,6 +8,7 @@ brain is 6 CSF, 7 grey matter or 8 white matter instead of 1. Background is 0.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,9 +55,15 @@ class TissueClassesd(Transform):
         output: str = "tissue",
         samples: int = 20000,
     ) -> None:
-        self.key, self.label_key, self.mask_key, self.output, self.samples = key, label_key, mask_key, output, samples
+        self.key, self.label_key, self.mask_key, self.output, self.samples = (
+            key,
+            label_key,
+            mask_key,
+            output,
+            samples,
+        )
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
         brain = as_array(item[self.mask_key])[0] > 0
         tumour = as_array(item[self.label_key])[0] > 0
@@ -77,7 +84,7 @@ class TissueClassesd(Transform):
         classes[healthy] = np.asarray([CSF, GREY, WHITE], dtype=np.uint8)[rank][mixture.predict(values)]
         item[self.output] = MetaTensor(
             torch.from_numpy(fill_tumour(classes, brain, tumour)[None]),
-            affine=item[self.mask_key].affine,  # type: ignore[attr-defined]
+            affine=item[self.mask_key].affine,
         )
         return item
 
@@ -126,20 +133,27 @@ class SemanticLabeld(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         condition_values(condition)
-        self.outputs, self.condition, self.mask_key, self.tissue_key = tuple(outputs), condition, mask_key, tissue_key
+        self.outputs, self.condition, self.mask_key, self.tissue_key = (
+            tuple(outputs),
+            condition,
+            mask_key,
+            tissue_key,
+        )
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
-        base = item[self.tissue_key if self.condition == "tissue" else self.mask_key].as_tensor()  # type: ignore
-        brain = item[self.mask_key].as_tensor() > 0  # type: ignore[attr-defined]
+        base = item[self.tissue_key if self.condition == "tissue" else self.mask_key].as_tensor()
+        brain = item[self.mask_key].as_tensor() > 0
         for key, output in self.key_iterator(item, self.outputs):
-            label = item[key].as_tensor()  # type: ignore[attr-defined]
+            label = item[key].as_tensor()
             found = torch.unique(label).tolist()
             if not set(found) <= set(LABELS):
-                raise UserError(f"label values {LABELS}", str(found), item.get("subject", key), "map the label first")
+                raise UserError(
+                    f"label values {LABELS}", str(found), item.get("subject", key), "map the label first"
+                )
             tumour = (label > 0) & brain
             semantic = torch.where(tumour, 1 + label.to(torch.uint8), base.to(torch.uint8))
-            item[output] = MetaTensor(semantic, affine=item[key].affine)  # type: ignore[attr-defined]
+            item[output] = MetaTensor(semantic, affine=item[key].affine)
         return item
 
 
@@ -167,12 +181,14 @@ class EncodeSemanticd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.values, self.one_hot, self.scale = condition_values(condition), one_hot, scale
 
-    def __call__(self, data: Mapping[Hashable, object]) -> dict:
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
         for key in self.key_iterator(item):
             semantic = item[key]
             encoded = encode(torch.as_tensor(semantic), self.values, self.one_hot, self.scale)
-            item[key] = MetaTensor(encoded, meta=dict(semantic.meta)) if isinstance(semantic, MetaTensor) else encoded
+            item[key] = (
+                MetaTensor(encoded, meta=dict(semantic.meta)) if isinstance(semantic, MetaTensor) else encoded
+            )
         return item
 
 
@@ -194,5 +210,7 @@ def encode(semantic: torch.Tensor, values: Sequence[int], one_hot: bool, scale: 
 def condition_values(condition: str) -> tuple[int, ...]:
     """Values of a kind of condition, checked."""
     if condition not in CONDITIONS:
-        raise UserError(f"condition: one of {sorted(CONDITIONS)}", repr(condition), "condition", "choose one of these")
+        raise UserError(
+            f"condition: one of {sorted(CONDITIONS)}", repr(condition), "condition", "choose one of these"
+        )
     return CONDITIONS[condition]

@@ -46,19 +46,17 @@ class TumorTransplantd(Randomizable, Transform):
         self.label_key, self.mask_key, self.output = label_key, mask_key, output
         self.align, self.min_kept, self.max_tries = align, min_kept, max_tries
 
-    def randomize(self, data: tuple[int, int]) -> np.ndarray:
-        """The order in which donors are tried: `data` is (pool size, index of the recipient or -1)."""
-        size, own = data
-        return np.asarray([i for i in self.R.permutation(size) if i != own])
+    def randomize(self, data: int) -> None:
+        """Draw the order in which the ``data`` donors of the pool are tried."""
+        self.order = [int(i) for i in self.R.permutation(data)]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
         donors = item.pop("donors")
         first = int(item.pop("donor", -1))
         subject = item.get("subject")
-        order = list(self.randomize((len(donors), -1)))
-        if first >= 0:
-            order = [first] + [i for i in order if i != first]
+        self.randomize(len(donors))
+        order = self.order if first < 0 else [first, *(i for i in self.order if i != first)]
         best, tries = 0.0, 0
         for index in order:
             donor = donors[index]
@@ -83,7 +81,10 @@ class TumorTransplantd(Randomizable, Transform):
                 return item
         if tries == 0:
             raise UserError(
-                "at least two subjects: a recipient and a donor", "no donor but the recipient", subject, "add subjects"
+                "at least two subjects: a recipient and a donor",
+                "no donor but the recipient",
+                subject,
+                "add subjects",
             )
         raise UserError(
             f"a transplant that keeps {self.min_kept:.0%} of the donor's tumour",

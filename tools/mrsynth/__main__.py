@@ -1,0 +1,38 @@
+"""The command line: ``python -m mrsynth COMMAND``. Run it without a command to see what there is."""
+
+from __future__ import annotations
+
+import sys
+
+import fire
+
+from mrsynth.errors import UserError
+from mrsynth.manifest import index, summary
+from mrsynth.phantom import make_cohort
+
+
+def phantom(out: str, subjects: int = 20, seed: int = 0, spacing: float = 1.0) -> str:
+    """Make a cohort of brains with tumours, written as BraTS publishes its data.
+
+    Args:
+        out: folder to write; one subfolder a subject.
+        subjects: how many.
+        seed: the same seed makes the same voxels.
+        spacing: grid in mm; 1 is BraTS's own.
+    """
+    return f"{subjects} subjects in {make_cohort(out, subjects, seed, spacing)}"
+
+
+COMMANDS = {"index": index, "phantom": phantom}
+
+
+def main() -> None:
+    """Run the command that the arguments name; a user's mistake ends with its message and exit code 1."""
+    try:
+        fire.Fire(COMMANDS, name="mrsynth", serialize=lambda r: summary(r) if "training" in r else r)
+    except UserError as error:
+        sys.exit(f"\nCannot go on:{error}")
+
+
+if __name__ == "__main__":
+    main()
