@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk
 import torch
-from isal import igzip
+from isal import igzip, igzip_lib
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
