@@ -1,4 +1,4 @@
-"""Schedules: who moves in which iteration. Functions of the iteration's number alone, so a resumed run keeps its turn."""
+"""Schedules: who moves in which iteration; a function of its number alone, so that a resumed run keeps its turn."""
 
 from __future__ import annotations
 

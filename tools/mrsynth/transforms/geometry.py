@@ -17,7 +17,7 @@ INTERPOLATORS = {"nearest": sitk.sitkNearestNeighbor, "linear": sitk.sitkLinear,
 
 
 def as_array(volume: torch.Tensor | np.ndarray) -> np.ndarray:
-    """NumPy view of a CPU (Meta)tensor or array; strides are kept, since turning a volume costs more than reading it."""
+    """NumPy view of a CPU (Meta)tensor or array; strides are kept, since turning a volume is slow."""
     if isinstance(volume, MetaTensor):
         volume = volume.as_tensor()
     return volume.numpy() if isinstance(volume, torch.Tensor) else np.asarray(volume)

@@ -54,7 +54,7 @@ def read_volume(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
             return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=float)
         mha = sitk.ReadImage(name)
         return sitk.GetArrayFromImage(mha).T, affine_of(mha)
-    except DAMAGED as error:
+    except DAMAGED as error:  # type: ignore[misc]  # isal has no stubs
         raise UserError(
             "a readable image", f"{type(error).__name__}: {error}", path, "fetch the file again"
         ) from error
