@@ -13,6 +13,7 @@ from typing import NamedTuple
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from mrsynth.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +38,7 @@ def brain(seed: int = 0, scale: float = 1.0, shape: tuple[int, int, int] = SHAPE
     middle = (np.array(shape) - 1) / 2
     offset = (np.indices(shape).T - middle).T
     depth = np.sqrt(sum((offset[axis] / radii[axis]) ** 2 for axis in range(3)))
-    tissue = np.select([depth < 0.62, depth < 0.85, depth < 1], [8, 7, 6], 0).astype(np.uint8)
+    tissue = np.select([depth < 0.7, depth < 0.93, depth < 1], [8, 7, 6], 0).astype(np.uint8)
     side = random.choice([-1, 1])
     centre = radii * [0.4 * side, random.uniform(-0.3, 0.3), random.uniform(-0.2, 0.3)]
     ball = np.sqrt(sum((offset[axis] - centre[axis]) ** 2 for axis in range(3))) / scale
@@ -76,6 +77,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.environ["MRSYNTH_HOME"] = str(folder)
     yield folder
     os.environ.pop("MRSYNTH_HOME") if before is None else os.environ.update(MRSYNTH_HOME=before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """The tensors of the tests are so small that threads would mostly wait for each other."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

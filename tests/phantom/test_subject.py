@@ -85,8 +85,7 @@ def healthy_signal(index: int) -> dict[str, dict[str, float]]:
     tissue = {"csf": brain.csf, "grey": brain.grey, "white": brain.white}
     return {
         name: {
-            kind: float(np.median(image[c][tuple(where[clear & (share > 0.97)].T)]))
-            for kind, share in tissue.items()
+            kind: float(np.median(image[c][tuple(where[clear & (share > 0.97)].T)])) for kind, share in tissue.items()
         }
         for c, name in enumerate(SEQUENCES)
     }
@@ -147,9 +146,7 @@ def test_mass_effect_pushes_tissue_away_and_presses_ventricles():
     after = anatomy.tissue(*push(anatomy, plan, anatomy.head[:, beside]))
     lateral = (before.cap > 0.99) & (np.abs(anatomy.undisturbed[0]) < 40)
     pressed = (after.cap > 0.99) & (anatomy.undisturbed[0] > 0)
-    assert (pressed & (after.csf > 0.5)).sum() < (
-        lateral & (anatomy.undisturbed[0] > 0) & (before.csf > 0.5)
-    ).sum()
+    assert (pressed & (after.csf > 0.5)).sum() < (lateral & (anatomy.undisturbed[0] > 0) & (before.csf > 0.5)).sum()
     midline = np.abs(after.template[0]) < 1
     level = midline & (np.abs(after.template[1] + 10) < 8) & (np.abs(after.template[2] - 24) < 10)
     assert anatomy.undisturbed[0, level].mean() < -1

@@ -120,7 +120,7 @@ def test_images_come_back_close_and_filled_outside(make_brain):
     image, covered = back(after["image"], after["native"], "linear", fill=-7.0)
     assert (image[:, ~covered] == -7).all()
     truth, brain = before["image"].numpy(), before["brain"].numpy()[0] > 0
-    assert np.corrcoef(image[:, brain].ravel(), truth[:, brain].ravel())[0, 1] > 0.9
+    assert np.corrcoef(image[:, brain].ravel(), truth[:, brain].ravel())[0, 1] > 0.8
 
 
 @pytest.mark.parametrize("crop", [[-1, 5], [4, 21], [9, 9]])

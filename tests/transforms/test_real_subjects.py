@@ -8,7 +8,6 @@ import os
 import numpy as np
 import pytest
 from monai.transforms import Compose
-
 from mrsynth.manifest import resolve_datalist
 from mrsynth.transforms import BrainMaskd, CropResampled, LoadSubjectd, transplant
 
@@ -29,8 +28,12 @@ def kept_shares(subjects: list[dict], align: bool) -> np.ndarray:
     for donor, recipient in itertools.permutations(subjects, 2):
         brain = recipient["brain"].numpy()[0] > 0
         label, kept = transplant(
-            donor["label"].numpy()[0], donor["label"].affine.numpy(), donor["brain"].numpy()[0] > 0,
-            brain, recipient["brain"].affine.numpy(), align,
+            donor["label"].numpy()[0],
+            donor["label"].affine.numpy(),
+            donor["brain"].numpy()[0] > 0,
+            brain,
+            recipient["brain"].affine.numpy(),
+            align,
         )
         assert set(np.unique(label)) <= {0, 1, 2, 4}
         assert not label[~brain].any()
@@ -40,8 +43,10 @@ def kept_shares(subjects: list[dict], align: bool) -> np.ndarray:
 
 def test_most_of_every_tumour_finds_place_and_more_of_it_when_aligned(subjects):
     unaligned, aligned = kept_shares(subjects, False), kept_shares(subjects, True)
-    print(f"{len(aligned)} pairs kept {unaligned.mean():.3f} / {aligned.mean():.3f}, "
-          f"at worst {unaligned.min():.2f} / {aligned.min():.2f}")
+    print(
+        f"{len(aligned)} pairs kept {unaligned.mean():.3f} / {aligned.mean():.3f}, "
+        f"at worst {unaligned.min():.2f} / {aligned.min():.2f}"
+    )
     assert 0.88 < unaligned.mean() < aligned.mean() < 1
     assert aligned.mean() > 0.93
     assert (aligned < 0.8).mean() < 0.05

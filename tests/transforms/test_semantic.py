@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-
 from mrsynth.transforms import (
     CONDITIONS,
     BrainMaskd,

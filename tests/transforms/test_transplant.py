@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-
 from mrsynth.transforms import TumorTransplantd, bounding_box, transplant
 
 
@@ -21,10 +20,13 @@ def pool(make_brain) -> list[dict]:
     return [item(make_brain(seed), f"S{seed}") for seed in range(6)]
 
 
+def arrays(subject: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Label, affine and brain of an item."""
+    return subject["label"].numpy()[0], subject["label"].affine.numpy(), subject["brain"].numpy()[0] > 0
+
+
 def laid(donor, recipient, align: bool):
-    return transplant(
-        donor.label, donor.affine, donor.tissue > 0, recipient.tissue > 0, recipient.affine, align
-    )
+    return transplant(donor.label, donor.affine, donor.tissue > 0, recipient.tissue > 0, recipient.affine, align)
 
 
 @pytest.mark.parametrize("align", [True, False])
@@ -49,7 +51,7 @@ def test_unaligned_millimetres_are_kept_whatever_the_recipients_grid(make_brain)
     donor, recipient = make_brain(0), make_brain(1)
     finer = np.repeat(np.repeat(np.repeat(recipient.tissue > 0, 2, 0), 2, 1), 2, 2)
     affine = donor.affine @ np.diag([0.5, 0.5, 0.5, 1])
-    affine[:3, 3] = donor.affine[:3, :3] @ [-0.25] * 1 + donor.affine[:3, 3]
+    affine[:3, 3] = donor.affine[:3, :3] @ np.full(3, -0.25) + donor.affine[:3, 3]
     label, kept = transplant(donor.label, donor.affine, donor.tissue > 0, finer, affine, False)
     coarse, kept_coarse = laid(donor, recipient, False)
     np.testing.assert_array_equal(label[::2, ::2, ::2], coarse)
@@ -64,6 +66,12 @@ def test_what_falls_outside_is_measured(make_brain):
     assert 0.3 < kept < 0.7
 
 
+def place(label, subject) -> np.ndarray:
+    """Middle of a tumour as shares of the brain's box."""
+    low, high = bounding_box(subject.tissue > 0)
+    return (np.argwhere(label > 0).mean(axis=0) - low) / (high - low)
+
+
 def test_aligned_by_boxes_a_smaller_brain_gets_the_tumour_at_its_own_place_and_size(make_brain):
     donor, smaller = make_brain(0), make_brain(0, scale=0.7)
     aligned, kept = laid(donor, smaller, True)
@@ -74,11 +82,7 @@ def test_aligned_by_boxes_a_smaller_brain_gets_the_tumour_at_its_own_place_and_s
 
     assert dice(aligned) > 0.85 > dice(unaligned)
     assert kept > 0.9
-    for box_of, brain in ((aligned, smaller), (donor.label, donor)):
-        low, high = bounding_box(brain.tissue > 0)
-        middle = (np.argwhere(box_of > 0).mean(axis=0) - low) / (high - low)
-        np.testing.assert_allclose(middle, (np.argwhere(donor.label > 0).mean(axis=0) - bounding_box(
-            donor.tissue > 0)[0]) / np.subtract(*bounding_box(donor.tissue > 0)[::-1]), atol=0.05)
+    np.testing.assert_allclose(place(aligned, smaller), place(donor.label, donor), atol=0.05)
 
 
 def test_the_draw_is_recorded_and_never_the_recipient(pool):
@@ -90,10 +94,7 @@ def test_the_draw_is_recorded_and_never_the_recipient(pool):
         assert record["donor"] in {"S1", "S2", "S3", "S4", "S5"}
         assert 0.8 <= record["kept"] <= 1 and record["tries"] >= 1
         donor = next(d for d in pool if d["subject"] == record["donor"])
-        expected, kept = transplant(
-            donor["label"].numpy()[0], donor["label"].affine.numpy(), donor["brain"].numpy()[0] > 0,
-            pool[0]["brain"].numpy()[0] > 0, pool[0]["brain"].affine.numpy(), True,
-        )
+        expected, kept = transplant(*arrays(donor), *arrays(pool[0])[:0:-1], align=True)
         np.testing.assert_array_equal(done["transplanted"].numpy()[0], expected)
         assert kept == record["kept"]
         assert "donors" not in done and "donor" not in done

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,14 +43,41 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if _is_full_disk(error, path.parent):
+        if _is_full_disk(error):
+            raise unwritable(path, error) from error
+        raise
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``; rename it to ``path`` if the block ends well.
+
+    What stood at ``path`` is replaced. A leftover of a killed process begins with ``.tmp-`` and is never read.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise unwritable(path, error) from error
+    try:
+        yield temporary
+        os.chmod(temporary, 0o777 & ~_umask())
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(temporary, path)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if _is_full_disk(error) and not isinstance(error, UserError):
             raise unwritable(path, error) from error
         raise
 
 
 def unwritable(path: str | os.PathLike, error: BaseException) -> UserError:
     """The error for a file that could not be written, saying whether the disk is full."""
-    full = _is_full_disk(error, Path(path).parent)
+    full = _is_full_disk(error)
     return UserError(
         "a file that can be written",
         "no space left on the device" if full else str(error),
@@ -60,15 +88,17 @@ def unwritable(path: str | os.PathLike, error: BaseException) -> UserError:
     )
 
 
-def _is_full_disk(error: BaseException, folder: Path) -> bool:
-    codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if isinstance(error, OSError) and error.errno in codes:
+def _is_full_disk(error: BaseException | None) -> bool:
+    """Whether ``error`` is, or was raised on top of, the system's word that nothing more can be written."""
+    if error is None:
+        return False
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return True
-    if error.__cause__ is not None or error.__context__ is not None:
-        return _is_full_disk(error.__cause__ or error.__context__, folder)  # type: ignore[arg-type]
     # torch and SimpleITK wrap the system's error in a RuntimeError without its number
     words = ("No space left", "file write failed", "unexpected pos", "PytorchStreamWriter")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    if isinstance(error, RuntimeError) and any(word in str(error) for word in words):
+        return True
+    return _is_full_disk(error.__cause__ or error.__context__)
 
 
 def _umask() -> int:

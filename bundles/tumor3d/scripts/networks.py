@@ -20,13 +20,15 @@ def check_grid(spatial_size: tuple[int, ...] | list[int], stride: int) -> None:
     """Refuse a grid that the network's poolings do not divide.
 
     Raises:
-        UserError: a side is not a multiple of ``stride``.
+        UserError: a side is not a multiple of ``stride``, or nothing but one voxel is left of the coarsest level.
     """
-    if any(int(n) % stride or int(n) < stride for n in spatial_size):
-        fitting = [max(stride, round(int(n) / stride) * stride) for n in spatial_size]
+    sizes = [int(n) for n in spatial_size]
+    # on the coarsest level a single voxel would be left, which instance norm cannot normalise
+    if any(n % stride or n < stride for n in sizes) or set(sizes) == {stride}:
+        fitting = [max(2 * stride, round(n / stride) * stride) for n in sizes]
         raise UserError(
-            f"a grid whose sides are multiples of {stride}, the network's total stride",
-            str(list(spatial_size)),
+            f"a grid whose sides are multiples of {stride}, the network's total stride, and not all {stride}",
+            str(sizes),
             "spatial_size",
             f"use for instance {fitting}",
         )

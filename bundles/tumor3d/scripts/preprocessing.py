@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monai.transforms import Compose, CopyItemsd, RandFlipd, SelectItemsd
+from monai.transforms import Compose, CopyItemsd, RandFlipd, SelectItemsd, Transform
 from mrsynth.errors import UserError
 from mrsynth.transforms import (
     BrainMaskd,
@@ -49,14 +49,29 @@ def preprocessing(
         condition: ``tissue`` or, as the thesis, ``mask``.
         interpolation: of the images; the thesis's is ``nearest``.
     """
-    volumes = ["image", "label", "brain"]
-    steps = [
-        LoadSubjectd(),
-        BrainMaskd(),
-        CropResampled(volumes, spatial_size, crop, interpolation=[interpolation, "nearest", "nearest"]),
+    return Compose([*load(), *to_grid(spatial_size, crop, intensities, condition, interpolation)])
+
+
+def load() -> list[Transform]:
+    """From the files of a subject to ``image``, ``label`` and ``brain`` on the native grid."""
+    return [LoadSubjectd(), BrainMaskd()]
+
+
+def to_grid(
+    spatial_size: Sequence[int],
+    crop: str | Sequence[int],
+    intensities: str,
+    condition: str,
+    interpolation: str,
+    labels: Sequence[str] = ("label",),
+) -> list[Transform]:
+    """From the native grid to the network's; ``labels`` are all label maps to take along. See `preprocessing`."""
+    volumes = ["image", "brain", *labels]
+    steps: list[Transform] = [
+        CropResampled(volumes, spatial_size, crop, interpolation=[interpolation, *["nearest"] * (1 + len(labels))]),
         RescaleInsideBraind(mode=intensities),
     ]
-    return Compose(steps + ([TissueClassesd()] if condition == "tissue" else []))
+    return steps + ([TissueClassesd()] if condition == "tissue" else [])
 
 
 def transplanting(condition: str, label_encoding: str, align: bool, min_kept: float, flip: float = 0.0) -> Compose:
@@ -91,12 +106,12 @@ def own_label(condition: str, label_encoding: str) -> Compose:
             EncodeSemanticd(["own_condition"], condition, label_encoding == "one_hot"),
             CopyItemsd(["image", "label", "own_condition"], names=["truth", "tumour", "condition"]),
             SelectItemsd(["truth", "tumour", "condition", "brain", "subject"]),
-            _Rename({"condition": "image", "truth": "label"}),
+            Rename({"condition": "image", "truth": "label"}),
         ]
     )
 
 
-class _Rename:
+class Rename:
     """Give values of an item other keys."""
 
     def __init__(self, names: dict[str, str]) -> None:

@@ -24,7 +24,7 @@ from mrsynth.phantom.fields import Array, NoiseVolume, smooth_field, smoothstep
 from mrsynth.phantom.grid import FINE_SHAPE
 
 BRAIN_ML = (1285.0, 1715.0)
-BRAIN_BOX_MM = ((129.5, 142.0), (163.0, 179.5), (131.0, 142.5))
+BRAIN_BOX_MM = ((129.5, 141.3), (163.0, 178.7), (131.0, 142.5))
 """What subjects are drawn from, a little inside what was measured in real ones: 1,270-1,730 ml and
 128-145 x 161-182 x 129-146 mm."""
 
@@ -95,25 +95,16 @@ def _distance_within(mask: Array) -> Array:
 
 # Large vessels as chains of points in MNI mm, with a radius. Right-sided ones are mirrored.
 _VESSELS = (
-    (1.4, False, [(0, -28, -50), (0, -26, -38), (0, -20, -28), (0, -12, -24)]),  # basilar
-    (
-        1.2,
-        True,
-        [(1, -18, -26), (10, -16, -24), (22, -26, -18), (24, -44, -8), (14, -64, 2)],
-    ),  # posterior cerebral
-    (
-        1.4,
-        True,
-        [(10, 0, -26), (10, 4, -19), (18, 4, -18), (30, 4, -18), (40, 0, -14), (43, -8, -4), (42, -20, 8)],
-    ),
+    # basilar
+    (1.4, False, [(0, -27, -50), (0, -16, -40), (0, -13.5, -30), (0, -13.5, -24)]),
+    # posterior, middle and anterior cerebral
+    (1.2, True, [(1, -14, -24), (10, -16, -22), (22, -26, -18), (24, -44, -8), (14, -64, 2)]),
+    (1.4, True, [(10, 0, -26), (10, 4, -19), (18, 4, -18), (30, 4, -18), (40, 0, -14), (43, -8, -4), (42, -20, 8)]),
     (1.2, True, [(10, 4, -19), (3, 12, -18), (1.5, 30, -10), (1.5, 40, 4), (1.5, 32, 22), (1.5, 10, 34)]),
-    (
-        1.5,
-        False,
-        [(0, -20, 10), (0, -36, 8), (0, -42, 6), (0, -56, 4), (0, -74, -2), (0, -92, -6)],
-    ),  # Galen, straight
-    (1.0, True, [(3, -2, 13), (2.5, -18, 14), (1, -34, 9)]),  # internal cerebral
-    (1.0, True, [(15, -6, 20), (22, -30, 14), (24, -40, 4), (19, -36, -6)]),  # choroid plexus
+    # vein of Galen and straight sinus, internal cerebral veins, choroid plexus
+    (1.5, False, [(0, -20, 10), (0, -36, 8), (0, -42, 6), (0, -56, 4), (0, -74, -2), (0, -92, -6)]),
+    (1.0, True, [(3, -2, 13), (2.5, -18, 14), (1, -34, 9)]),
+    (1.0, True, [(15, -6, 20), (22, -30, 14), (24, -40, 4), (19, -36, -6)]),
 )
 
 
@@ -178,9 +169,7 @@ class Pose:
     def __init__(self, rng: np.random.Generator) -> None:
         template = load_template()
         fraction = np.clip(0.5 + rng.normal(0, 0.27) + rng.normal(0, 0.2, 3), 0, 1)
-        self.box = np.array(
-            [low + f * (high - low) for f, (low, high) in zip(fraction, BRAIN_BOX_MM, strict=True)]
-        )
+        self.box = np.array([low + f * (high - low) for f, (low, high) in zip(fraction, BRAIN_BOX_MM, strict=True)])
         angles = np.deg2rad(rng.normal(0, (2.0, 1.5, 1.5)))
         self.rotation = _rotation(angles)
         self.scale = self.box / template.size
@@ -199,9 +188,7 @@ class Pose:
         shift = self._deformation(axes)
         for _ in range(2):
             head = self._head(axes)
-            inside = template.sample(template.depth, self._template(head, shift), -9.0).reshape(
-                [len(a) for a in axes]
-            )
+            inside = template.sample(template.depth, self._template(head, shift), -9.0).reshape([len(a) for a in axes])
             inside = inside > 0
             extent = []
             for axis in range(3):
@@ -229,14 +216,15 @@ class Pose:
         grid = np.meshgrid(*[a - p for a, p in zip(axes, self.position, strict=True)], indexing="ij")
         return np.stack([g.ravel() for g in grid]).astype(np.float32) * FACE[:, None]
 
+    def linear(self, vectors: Array) -> Array:
+        """Head vectors (3, N) as the affine turns and scales them into the template's."""
+        matrix = (np.diag(1 / self.scale) @ self.rotation).astype(np.float32)
+        return np.stack([sum(matrix[r, c] * vectors[c] for c in range(3)) for r in range(3)])
+
     def _template(self, head: Array, displacement: Array) -> Array:
         """Template positions of ``head`` positions (3, N)."""
         template = load_template()
-        matrix = (np.diag(1 / self.scale) @ self.rotation).astype(np.float32)
-        moved = head + displacement.reshape(3, -1)
-        at = (
-            np.stack([sum(matrix[r, c] * moved[c] for c in range(3)) for r in range(3)]) + template.centre[:, None]
-        )
+        at = self.linear(head + displacement.reshape(3, -1)) + template.centre[:, None]
         # ventricles grow or shrink about the middle of the head
         away = at - np.array([0, -12, 14], dtype=np.float32)[:, None]
         pull = np.exp(-((away[0] / 26) ** 2 + (away[1] / 42) ** 2 + (away[2] / 24) ** 2))
@@ -319,26 +307,22 @@ class Anatomy:
         at = self.undisturbed
         source = self.head
         if displacement is not None:
-            matrix = (np.diag(1 / self.pose.scale) @ self.pose.rotation).astype(np.float32)
-            at = at - np.stack([sum(matrix[r, c] * displacement[c] for c in range(3)) for r in range(3)])
+            at = at - self.pose.linear(displacement)
             source = source - displacement
         grey, white = template.sample(template.grey, at), template.sample(template.white, at)
         myelin = white.copy()
         csf = np.clip(1 - grey - white, 0, 1)
-        deep, cerebellum = _deep(at), _cerebellum(at)
+        deep, cerebellum = _deep(at), cerebellum_share(at)
         # the outermost millimetre is fluid in some places, cortex in others
-        csf *= 1 - 0.8 * smoothstep((2.2 - self.depth) / 1.2) * smoothstep(
-            self.vessel_noise[0](self.head * 0.6) + 0.5
-        )
+        skin = np.flatnonzero(self.depth < 2.2)
+        bare = smoothstep(self.vessel_noise[0](self.head[:, skin] * np.float32(0.6)) + 0.5)
+        csf[skin] *= 1 - 0.8 * smoothstep((2.2 - self.depth[skin]) / 1.2) * bare
         csf *= np.float32(self.atrophy)
         if swelling is not None:
             csf *= 1 - 0.75 * swelling * (1 - deep)
-        drawn = self._draw(at, csf, grey, white, deep, cerebellum)
-        csf, grey, white = drawn
-        thin = self._thin_vessels(source, csf)
-        vessel = np.maximum(template.sample(template.vessels, at), thin)
+        csf, grey, white = self._draw(at, csf, grey, white, deep, cerebellum)
+        vessel = np.maximum(template.sample(template.vessels, at), self._thin_vessels(source, csf))
         cap = template.sample(template.cap, at)
-        vessel = vessel.astype(np.float32)
         return Brain(self.low, self.inside, self.head, at, csf, grey, white, vessel, self.depth, myelin, cap)
 
     def _draw(
@@ -352,12 +336,12 @@ class Anatomy:
         shallow = smoothstep(1.4 - self.depth / 22) * (1 - deep) * (1 - 0.3 * cerebellum)
         csf += np.float32(0.10 * self.atrophy) * shallow * (1 - white) ** 2
         # folds run from the surface inwards: the field is stretched along the radius of each hemisphere
-        centre = np.stack([np.where(at[0] > 0, 20, -20), np.full(at.shape[1], -18), np.full(at.shape[1], 14)])
-        arm = at - centre.astype(np.float32)
-        radius = np.sqrt((arm * arm).sum(0)) + 1e-3
-        place = arm * (48 / radius + 0.35)
+        side = np.sign(at[0])
+        arm = np.stack([at[0] - 20 * side, at[1] + 18, at[2] - 14])
+        radius = np.sqrt((arm * arm).sum(0)) + np.float32(1e-3)
+        place = arm * (48 / radius + np.float32(0.35))
         place += cerebellum * (at * np.array([0.7, 1.6, 2.6], dtype=np.float32)[:, None] - place)
-        share = np.abs(self.fold_noise(place + (at[0] > 0) * np.float32(300)))
+        share = np.abs(self.fold_noise(place + 150 * side))
         share = np.clip(share / 2.2, 0, 1) ** 0.9
         share = 1.5 * share / (0.5 + share)  # roughly uniform in [0, 1]
         width = np.float32(0.16)
@@ -373,14 +357,10 @@ class Anatomy:
         """Fine curved threads where two fields vanish together, in the subarachnoid space only."""
         first, second = (noise(source) for noise in self.vessel_noise)
         thread = np.sqrt(first * first + second * second)
-        return (
-            smoothstep((0.30 - thread) / 0.16) * smoothstep((csf - 0.15) / 0.3) * smoothstep((9 - self.depth) / 3)
-        )
+        return smoothstep((0.30 - thread) / 0.16) * smoothstep((csf - 0.15) / 0.3) * smoothstep((9 - self.depth) / 3)
 
 
-def _ellipsoid(
-    at: Array, centre: tuple[float, float, float], radii: tuple[float, float, float], soft: float
-) -> Array:
+def _ellipsoid(at: Array, centre: tuple[float, float, float], radii: tuple[float, float, float], soft: float) -> Array:
     """1 inside, 0 outside, ``soft`` the share of the radius over which it falls."""
     squared = sum(((at[a] - centre[a]) / radii[a]) ** 2 for a in range(3))
     return smoothstep((1 + soft / 2 - np.sqrt(squared)) / soft)
@@ -395,6 +375,7 @@ def _deep(at: Array) -> Array:
     return np.maximum(np.maximum(nuclei, horns), stem).astype(np.float32)
 
 
-def _cerebellum(at: Array) -> Array:
+def cerebellum_share(at: Array) -> Array:
+    """1 in the cerebellum, 0 elsewhere, for template positions ``(3, N)``."""
     folded = np.stack([np.abs(at[0]), at[1], at[2]])
     return _ellipsoid(folded, (14, -66, -38), (44, 36, 26), 0.2).astype(np.float32)

@@ -54,7 +54,8 @@ def make_cohort(
         subjects: how many, 1 to 100,000.
         seed: 0 or more; same seed, same voxels.
         spacing: voxel edge in mm: 1 (240x240x155, as BraTS), 2, 3 or 4.
-        workers: processes; default one for each core this process may use, as far as it pays. The voxels do not depend on it.
+        workers: processes; default one for each core this process may use, as far as it pays. The voxels do not
+            depend on it.
 
     Returns:
         ``out_dir``, a folder in BraTS's layout.

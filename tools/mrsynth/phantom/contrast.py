@@ -58,8 +58,7 @@ def acquire(rng: np.random.Generator, grid: Grid, brain: Brain, tumor: Tumor) ->
     label = np.where(mask, _label(grid, brain, tumor), 0).astype(np.uint8)
     box = tuple(slice(a, a + n) for a, n in zip(low, mask.shape, strict=True))
     axes = [
-        (np.arange(a, a + n, dtype=np.float32) + 0.5) * grid.factor - 0.5
-        for a, n in zip(low, mask.shape, strict=True)
+        (np.arange(a, a + n, dtype=np.float32) + 0.5) * grid.factor - 0.5 for a, n in zip(low, mask.shape, strict=True)
     ]
     texture = NoiseVolume(rng, 6.0)(brain.head)
     skin = np.flatnonzero(brain.depth < 2.2)
@@ -123,9 +122,7 @@ def _signal(
     return np.maximum(signal, 0.02)
 
 
-def _scan(
-    rng: np.random.Generator, grid: Grid, sequence: str, signal: Array, mask: Array, axes: list[Array]
-) -> Array:
+def _scan(rng: np.random.Generator, grid: Grid, sequence: str, signal: Array, mask: Array, axes: list[Array]) -> Array:
     """Slices, bias, noise and scale; int16, zero outside ``mask``."""
     in_plane, across = rng.uniform(0.35, 0.6), rng.uniform(0.4, 1.8)
     direction = 2 if sequence != "t1ce" else int(rng.choice([0, 1, 2]))

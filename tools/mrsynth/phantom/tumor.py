@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from mrsynth.conventions import CORE, ENHANCING, OEDEMA
-from mrsynth.phantom.anatomy import Anatomy, Brain, load_template
+from mrsynth.phantom.anatomy import Anatomy, Brain, cerebellum_share, load_template
 from mrsynth.phantom.fields import Array, NoiseVolume, smoothstep
 
 TUMOR_ML = (34.0, 200.0)
@@ -198,10 +198,11 @@ def _core_level(brain: Brain, plan: Plan, centre: Array, noises: tuple[NoiseVolu
     at = brain.head[:, near]
     for noise, amplitude in zip(noises, (0.16 * radius, 0.09 * radius + 0.5, 0.8), strict=True):
         distance = distance + np.float32(amplitude) * noise(at)
-    # CSF is not invaded, grey matter less than white, and the falx keeps a core on its side
+    # CSF is not invaded, grey matter less than white; falx and tentorium keep a core on its side
     side = np.sign(brain.template[0, near[np.argmin(squared[near])]])
     across = smoothstep((-side * brain.template[0, near] - 1) / 4)
-    distance += 8 * brain.csf[near] + 1.5 * brain.grey[near] + 9 * across
+    tentorium = cerebellum_share(brain.template[:, near])
+    distance += 8 * brain.csf[near] + 1.5 * brain.grey[near] + 9 * np.maximum(across, tentorium)
     level[near] = distance
     return level
 
@@ -227,6 +228,7 @@ def _rim_level(
 def _arrival(brain: Brain, is_core: Array, noise: NoiseVolume) -> Array:
     """When a front from the core reaches each voxel, in mm of white matter; ``(N,)``."""
     ease = 1.0 * brain.white + 0.16 * brain.grey + 0.03 * brain.csf
+    ease *= 1 - 0.95 * cerebellum_share(brain.template)
     shape = brain.inside.shape
     coarse = tuple(n // FRONT_STEP for n in shape)
 

@@ -6,12 +6,13 @@ from mrsynth.training.checkpoint import (
     read_safely,
     save_checkpoint,
     save_weights,
+    trained_settings,
 )
 from mrsynth.training.distributed import choose_device, local_device, rank, start, stop, unwrap, world_size, wrap
 from mrsynth.training.handlers import RunHandlers
 from mrsynth.training.history import History
 from mrsynth.training.montage import Row, save_montage, tumour_centre
-from mrsynth.training.precision import Precision
+from mrsynth.training.precision import Precision, PrecisionInferer
 from mrsynth.training.sampling import (
     DiskCache,
     Draw,
@@ -28,6 +29,7 @@ __all__ = [
     "History",
     "PairSampler",
     "Precision",
+    "PrecisionInferer",
     "Row",
     "RunHandlers",
     "SeededDataset",
@@ -45,6 +47,7 @@ __all__ = [
     "seed_everything",
     "start",
     "stop",
+    "trained_settings",
     "tumour_centre",
     "unwrap",
     "world_size",

@@ -170,3 +170,38 @@ def load_weights(network: nn.Module, path: str | os.PathLike, train_command: str
     network.load_state_dict(state)
     network.eval()
     return {**record, "sha256": digest}
+
+
+def trained_settings(
+    weights: str | os.PathLike,
+    defaults: Mapping[str, Any],
+    given: Mapping[str, Any],
+    free: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Settings of a network and its input: those that ``weights`` were trained with, so that nobody repeats them.
+
+    Args:
+        weights: ``model.pt``; where there is none, or no record of it, ``defaults`` stand in.
+        defaults: values of all settings.
+        given: what the user has set himself; None where he has not.
+        free: settings that may differ from training.
+
+    Returns:
+        The value of each setting of ``defaults``.
+
+    Raises:
+        UserError: ``given`` contradicts the weights.
+    """
+    trained: Mapping[str, Any] = {}
+    if Path(weights).is_file():
+        trained = read_records(weights).get(sha256(weights), {}).get("settings", {})
+    chosen = {name: value for name, value in given.items() if value is not None}
+    wrong = [k for k, v in chosen.items() if k in trained and k not in free and trained[k] != v]
+    if wrong:
+        raise UserError(
+            f"the settings that the weights were trained with: {({k: trained[k] for k in wrong})}",
+            str({k: chosen[k] for k in wrong}),
+            weights,
+            "leave these settings out, or train with them first",
+        )
+    return {name: chosen.get(name, trained.get(name, value)) for name, value in defaults.items()}

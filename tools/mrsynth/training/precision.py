@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
+from monai.inferers import SimpleInferer
 
 from mrsynth.errors import UserError
 
@@ -40,6 +42,22 @@ class Precision:
     def scaler(self) -> torch.amp.GradScaler:
         """A gradient scaler, which does nothing unless the precision is fp16."""
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
+
+
+class PrecisionInferer(SimpleInferer):
+    """One forward pass of the whole volume at a chosen precision; the result is float32.
+
+    Args:
+        amp: see :class:`Precision`.
+        device: of the network.
+    """
+
+    def __init__(self, amp: str | bool, device: torch.device | str) -> None:
+        self.precision = Precision(amp, device)
+
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        with self.precision.autocast():
+            return super().__call__(inputs, network, *args, **kwargs).float()
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -1,7 +1,7 @@
 """SimpleITK work as MONAI dictionary transforms: loading, grids, intensities, conditions, transplants."""
 
 from mrsynth.transforms.geometry import bounding_box, box_grid, box_map, resample
-from mrsynth.transforms.grid import CropResampled, to_native
+from mrsynth.transforms.grid import CropResampled, coverage, to_native
 from mrsynth.transforms.intensity import BrainMaskd, RescaleInsideBraind
 from mrsynth.transforms.loading import LoadSubjectd, map_labels, read_volume
 from mrsynth.transforms.semantic import (
@@ -29,6 +29,7 @@ __all__ = [
     "box_grid",
     "box_map",
     "condition_values",
+    "coverage",
     "encode",
     "fill_tumour",
     "map_labels",

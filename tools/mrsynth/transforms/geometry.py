@@ -73,6 +73,10 @@ def resample(
     Returns:
         ``size`` array of the same dtype.
     """
+    if interpolation == "nearest" and world_map is None:
+        picked = _pick_nearest(array, np.linalg.inv(affine) @ target_affine, size, fill)
+        if picked is not None:
+            return picked
     moving = to_sitk(array, affine)
     if antialias:
         ratio = np.linalg.norm(target_affine[:3, :3], axis=0) / np.linalg.norm(affine[:3, :3], axis=0)
@@ -99,6 +103,35 @@ def resample(
         moving.GetPixelID(),
     )
     return sitk.GetArrayFromImage(result).T
+
+
+def _pick_nearest(
+    array: np.ndarray, index_map: np.ndarray, size: tuple[int, ...], fill: float
+) -> np.ndarray | None:
+    """Nearest neighbours by plain indexing, several times faster than a resampler; None where the axes are not parallel.
+
+    Args:
+        array: ``(X, Y, Z)``.
+        index_map: 4x4, voxel of the result to voxel of ``array``.
+    """
+    linear = index_map[:3, :3]
+    if np.abs(linear - np.diag(np.diag(linear))).max() * max(size) > 1e-3:
+        return None
+    indices, outside = [], []
+    for axis in range(3):
+        # half a voxel counts to the next one, as in SimpleITK; the tiny term keeps exact halves exact
+        index = np.floor(index_map[axis, axis] * np.arange(size[axis]) + index_map[axis, 3] + 0.5 + 1e-6).astype(int)
+        outside.append((index < 0) | (index >= array.shape[axis]))
+        indices.append(index.clip(0, array.shape[axis] - 1))
+    picked = array.T  # files hold X fastest
+    for axis, index in enumerate(indices):
+        if not np.array_equal(index, np.arange(array.shape[axis])):
+            picked = picked.take(index, axis=2 - axis)
+    picked = picked.T if picked.base is None else picked.copy().T
+    for axis in range(3):
+        if outside[axis].any():
+            picked[(slice(None),) * axis + (outside[axis],)] = fill
+    return picked
 
 
 def bounding_box(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

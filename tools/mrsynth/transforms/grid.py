@@ -92,7 +92,8 @@ class CropResampled(MapTransform):
                 resample(c, corner, self.spatial_size, target, interpolation, antialias=smooth) for c in part
             ]
             meta = {**volume.meta, "affine": torch.from_numpy(target)}
-            item[key] = MetaTensor(torch.from_numpy(np.stack(channels)), meta=meta)
+            stacked = np.stack([c.T for c in channels]).transpose(0, 3, 2, 1)  # X stays fastest in memory
+            item[key] = MetaTensor(torch.from_numpy(stacked), meta=meta)
         return item
 
 
@@ -124,14 +125,23 @@ def to_native(
     shifted = np.asarray(affine, float).copy()
     shifted[:3, 3] -= shifted[:3, :3].sum(axis=1)
     channels = [resample(c, shifted, size, native_affine, interpolation, fill) for c in padded]
-    inverse = np.linalg.inv(np.asarray(affine, float)) @ native_affine
-    covered = np.ones(size, dtype=bool)
-    for axis in range(3):
-        index = _axis_index(inverse, axis, size)
-        covered &= (index > -0.5) & (index < volume.shape[1 + axis] - 0.5)
+    covered = coverage(volume.shape[1:], affine, size, native_affine)
     result = np.stack(channels)
     result[:, ~covered] = fill
     return result, covered
+
+
+def coverage(
+    shape: Sequence[int], affine: np.ndarray, native_shape: Sequence[int], native_affine: np.ndarray
+) -> np.ndarray:
+    """Voxels of the native grid whose centres a grid of ``shape`` and ``affine`` covers, bool `(X, Y, Z)`."""
+    size = tuple(int(n) for n in native_shape)
+    inverse = np.linalg.inv(np.asarray(affine, float)) @ np.asarray(native_affine, float)
+    covered = np.ones(size, dtype=bool)
+    for axis in range(3):
+        index = _axis_index(inverse, axis, size)
+        covered &= (index > -0.5) & (index < shape[axis] - 0.5)
+    return covered
 
 
 def _axis_index(index_map: np.ndarray, axis: int, size: tuple[int, ...]) -> np.ndarray:

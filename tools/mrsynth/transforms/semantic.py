@@ -33,6 +33,9 @@ CONDITIONS: dict[str, tuple[int, ...]] = {
 """Values that occur in the semantic label of each kind of condition, in the order of the one-hot channels."""
 
 
+IS_LABEL = np.isin(np.arange(256), LABELS)
+
+
 class TissueClassesd(Transform):
     """Classes of healthy tissue by a Gaussian mixture of t1, t2 and flair inside the brain.
 
@@ -142,18 +145,15 @@ class SemanticLabeld(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
-        base = item[self.tissue_key if self.condition == "tissue" else self.mask_key].as_tensor()
-        brain = item[self.mask_key].as_tensor() > 0
+        base = as_array(item[self.tissue_key if self.condition == "tissue" else self.mask_key])
+        brain = as_array(item[self.mask_key])
         for key, output in self.key_iterator(item, self.outputs):
-            label = item[key].as_tensor()
-            found = torch.unique(label).tolist()
-            if not set(found) <= set(LABELS):
-                raise UserError(
-                    f"label values {LABELS}", str(found), item.get("subject", key), "map the label first"
-                )
-            tumour = (label > 0) & brain
-            semantic = torch.where(tumour, 1 + label.to(torch.uint8), base.to(torch.uint8))
-            item[output] = MetaTensor(semantic, affine=item[key].affine)
+            label = as_array(item[key]).astype(np.uint8, copy=False)
+            if not IS_LABEL[label].all():
+                found = np.unique(label).tolist()
+                raise UserError(f"label values {LABELS}", str(found), item.get("subject", key), "map the label first")
+            semantic = np.where((label > 0) & (brain > 0), label + np.uint8(1), base)
+            item[output] = MetaTensor(torch.from_numpy(semantic), affine=item[key].affine)
         return item
 
 

@@ -1,0 +1,307 @@
+"""How good a trained generator is, on subjects it has not seen (Doncenco 2022, section 3.1, in figures).
+
+Three questions. *Fidelity*: given a test subject's own label, how near is the image to the subject's MRI? *Diversity*:
+do the tumours differ from subject to subject as the real ones do? *Obedience*: where the tumour is moved in the
+label, does it move in the image? There, the tumour of one test subject is laid in the brain of another, and the t1ce
+contrast of the enhancing part against the brain around the tumour is measured at the new place and at the old one.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.inferers import Inferer
+from torch import nn
+
+from mrsynth import __version__
+from mrsynth.conventions import ENHANCING, SEQUENCES
+from mrsynth.errors import UserError
+from mrsynth.files import atomic_path, write_json
+from mrsynth.manifest import check_overlap
+from mrsynth.metrics import contrast, diversity, fidelity, mean_sd, shell, tumour_features
+from mrsynth.synthesis import ordered_pairs
+from mrsynth.training import SeededDataset
+from mrsynth.transforms import EncodeSemanticd, SemanticLabeld, transplant
+from mrsynth.transforms.geometry import as_array
+
+from .preprocessing import preprocessing
+
+T1CE = SEQUENCES.index("t1ce")
+MEASURES = ("mae", "psnr", "ssim")
+
+
+def held_out(
+    subjects: Mapping[str, Sequence[Mapping[str, Any]]], section: str, record: Mapping[str, Any], weights: object
+) -> list[dict[str, Any]]:
+    """Items of ``section``, none of whose patients the weights were trained on.
+
+    Args:
+        subjects: datalist items by section.
+        section: ``test``, as a rule.
+        record: of the weights, with ``subjects``.
+        weights: their file, for the message.
+
+    Raises:
+        UserError: no such section, nobody in it, or somebody whom the weights have seen.
+    """
+    if section not in subjects:
+        raise UserError(f"a section, one of {sorted(subjects)}", repr(section), "section", "choose one of these")
+    items = [dict(item) for item in subjects[section]]
+    if not items:
+        raise UserError(
+            "at least one subject to evaluate on",
+            f"none in section {section!r}",
+            "dataset_dir or datalist",
+            "make a split with a test part, or choose another section that the weights have not seen",
+        )
+    patients = {i["subject"]: i["patient"] for part in subjects.values() for i in part if i.get("patient")}
+    check_overlap(record["subjects"], [item["subject"] for item in items], weights, patients)
+    return items
+
+
+class Evaluation:
+    """Measure a generator on held-out subjects, and write and print what was found.
+
+    ``<output_dir>/evaluation/metrics.json`` holds everything, ``per_subject.csv`` the fidelity of each subject,
+    region and sequence, ``per_pair.csv`` the contrasts of each moved tumour.
+
+    Args:
+        network: the generator with its weights, on ``device``.
+        inferer: how it is called.
+        items: datalist items of the test subjects.
+        settings: of network and input, see :data:`scripts.inference.DEFAULTS`.
+        record: of the weights.
+        device: of the network.
+        output_dir: where ``evaluation/`` is made.
+        seed: of the order of pairs.
+        max_pairs: most tumours that are moved.
+        cache: of the preprocessed subjects: ``memory``, ``disk`` or ``none``.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        inferer: Inferer,
+        items: Sequence[Mapping[str, Any]],
+        settings: Mapping[str, Any],
+        record: Mapping[str, Any],
+        device: torch.device | str,
+        output_dir: str | os.PathLike,
+        seed: int = 0,
+        max_pairs: int = 100,
+        cache: str = "memory",
+    ) -> None:
+        self.network, self.inferer, self.device = network.eval(), inferer, torch.device(device)
+        self.settings, self.record, self.seed, self.max_pairs = dict(settings), record, seed, max_pairs
+        self.folder = Path(output_dir).expanduser().absolute() / "evaluation"
+        names = ("spatial_size", "crop", "intensities", "condition", "interpolation")
+        prepare = preprocessing(*[settings[name] for name in names])
+        self.subjects = SeededDataset(items, prepare, cache=cache).subjects
+        self.semantic = SemanticLabeld(["moved"], ["condition"], settings["condition"])
+        self.own_t1ce: dict[str, np.ndarray] = {}
+        self.encode = EncodeSemanticd(["condition"], settings["condition"], settings["label_encoding"] == "one_hot")
+
+    def run(self) -> dict[str, Any]:
+        """All three measurements, the last upon the first; returns what ``metrics.json`` says."""
+        own, real, synthetic, before = [], [], [], []
+        for subject in self.subjects:
+            fake = self.synthesise(subject, subject["label"])
+            self.own_t1ce[subject["subject"]] = fake[T1CE].copy()
+            own += self.fidelity(subject, fake)
+            label = as_array(subject["label"])[0]
+            real.append(tumour_features(as_array(subject["image"]), label))
+            synthetic.append(tumour_features(fake, label))
+            before.append((self.own_contrast(subject, as_array(subject["image"])), self.own_contrast(subject, fake)))
+        pairs = self.move_tumours()
+        result = {
+            "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch")},
+            "version": __version__,
+            "settings": self.settings,
+            "seed": self.seed,
+            "subjects": [subject["subject"] for subject in self.subjects],
+            "fidelity": summarise_fidelity(own),
+            "diversity": diversity(np.stack(real), np.stack(synthetic)),
+            "obedience": summarise_obedience(before, pairs),
+        }
+        write_json(self.folder / "metrics.json", _finite(result))
+        write_csv(self.folder / "per_subject.csv", own)
+        write_csv(self.folder / "per_pair.csv", pairs)
+        print(table(result), f"\n\nMade:\n  {self.folder}{os.sep}metrics.json, per_subject.csv, per_pair.csv", flush=True)
+        return result
+
+    @torch.no_grad()
+    def synthesise(self, subject: Mapping[str, Any], label: torch.Tensor) -> np.ndarray:
+        """The generator's image `(4, X, Y, Z)` of tumour ``label`` `(1, X, Y, Z)` in the subject's brain."""
+        condition = self.encode(self.semantic({**subject, "moved": label}))["condition"]
+        return as_array(self.inferer(condition.as_tensor()[None].to(self.device), self.network)[0].cpu())
+
+    def fidelity(self, subject: Mapping[str, Any], fake: np.ndarray) -> list[dict[str, Any]]:
+        """One row a region and sequence: MAE, PSNR and SSIM of ``fake`` against the subject's MRI."""
+        truth = as_array(subject["image"])
+        brain, tumour = (torch.from_numpy(as_array(subject[key])[0] > 0) for key in ("brain", "label"))
+        found = fidelity(torch.from_numpy(fake), torch.from_numpy(truth), {"brain": brain, "tumour": brain & tumour})
+        return [
+            {"subject": subject["subject"], "region": region, "sequence": name}
+            | {measure: float(values[measure][channel]) for measure in MEASURES}
+            for region, values in found.items()
+            for channel, name in enumerate(SEQUENCES)
+        ]
+
+    def own_contrast(self, subject: Mapping[str, Any], image: np.ndarray) -> float:
+        """t1ce contrast of the subject's own enhancing part in ``image`` `(4, X, Y, Z)`."""
+        label, brain, spacing = self.geometry(subject)
+        return contrast(image[T1CE], label == ENHANCING, shell(label > 0, brain, spacing))
+
+    def move_tumours(self) -> list[dict[str, Any]]:
+        """One row a pair: contrasts at the new place, and at the old place with and without its tumour.
+
+        Pairs that keep less of the tumour than ``min_kept``, and would not be synthesised, are passed over.
+        """
+        rows: list[dict[str, Any]] = []
+        if len(self.subjects) < 2:
+            return rows
+        for recipient, donor in ordered_pairs(len(self.subjects), self.seed):
+            if len(rows) == self.max_pairs:
+                break
+            row = self.move(self.subjects[recipient], self.subjects[donor])
+            rows += [row] if row else []
+        return rows
+
+    def move(self, subject: Mapping[str, Any], donor: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The donor's tumour in the subject's brain, in place of its own; None where too little is kept."""
+        old, brain, spacing = self.geometry(subject)
+        giver = as_array(donor["label"])[0], as_array(donor["label"].affine), as_array(donor["brain"])[0] > 0
+        new, kept = transplant(*giver, brain, as_array(subject["brain"].affine), self.settings["align"])
+        if kept < self.settings["min_kept"] or not new.any():
+            return None
+        moved, still = self.synthesise(subject, torch.from_numpy(new[None]))[T1CE], self.own_t1ce[subject["subject"]]
+        healthy = brain & (old == 0) & (new == 0)
+        left = (old == ENHANCING) & (new == 0)
+        at_new, at_old = shell(new > 0, healthy, spacing), shell(old > 0, healthy, spacing)
+        return {
+            "recipient": subject["subject"],
+            "donor": donor["subject"],
+            "kept": kept,
+            "new_place": contrast(moved, new == ENHANCING, at_new),
+            "new_place_without": contrast(still, (new == ENHANCING) & (old == 0), at_new),
+            "old_place": contrast(moved, left, at_old),
+            "old_place_with": contrast(still, left, at_old),
+        }
+
+    def geometry(self, subject: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Label `(X, Y, Z)`, brain mask and mm a voxel."""
+        affine = as_array(subject["brain"].affine)
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        return as_array(subject["label"])[0], as_array(subject["brain"])[0] > 0, spacing
+
+
+def summarise_fidelity(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and sd over subjects, by region, sequence and measure."""
+    rows = list(rows)
+    return {
+        region: {
+            name: {
+                measure: mean_sd(r[measure] for r in rows if r["region"] == region and r["sequence"] == name)
+                for measure in MEASURES
+            }
+            for name in SEQUENCES
+        }
+        for region in ("brain", "tumour")
+    }
+
+
+def summarise_obedience(before: Iterable[tuple[float, float]], pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Whether moved tumours show up where the label says, and vanish where it does not.
+
+    Args:
+        before: for each subject the t1ce contrast of its own enhancing part: in its MRI, and synthesised.
+        pairs: of :meth:`Evaluation.move_tumours`.
+
+    Returns:
+        ``real`` and ``own_label``, contrasts on unmoved tumours; ``right_sign``, the share of pairs whose contrast at
+        the new place has the sign of the mean real one, of ``measured`` pairs; ``left``, the share of pairs whose
+        contrast at the old place fell below half of what it was with the tumour there, of ``measured_left`` pairs.
+        Shares are None where no pair could be measured.
+    """
+    before = list(before)
+    real = mean_sd(r for r, _ in before)
+    sign = math.copysign(1.0, real["mean"]) if real["mean"] else math.nan
+    measured = [p for p in pairs if math.isfinite(p["new_place"] * sign)]
+    left = [p for p in pairs if math.isfinite(p["old_place"] * sign) and p["old_place_with"] * sign > 0]
+    return {
+        "real": real,
+        "own_label": mean_sd(f for _, f in before),
+        "pairs": len(pairs),
+        "right_sign": _share([p["new_place"] * sign > 0 for p in measured]),
+        "measured": len(measured),
+        "left": _share([p["old_place"] * sign < 0.5 * p["old_place_with"] * sign for p in left]),
+        "measured_left": len(left),
+    } | {
+        name: mean_sd(p[name] for p in pairs)
+        for name in ("new_place", "new_place_without", "old_place", "old_place_with")
+    }
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The result as a few lines to read."""
+    lines = [f"\n{len(result['subjects'])} test subjects, their own labels: mean (sd)"]
+    lines.append(f"  {'':16}" + "".join(f"{name:>18}" for name in SEQUENCES))
+    for region, by_sequence in result["fidelity"].items():
+        for measure, unit in zip(MEASURES, ("", " dB", ""), strict=True):
+            cells = "".join(f"{_cell(by_sequence[name][measure]):>18}" for name in SEQUENCES)
+            lines.append(f"  {f'{region} {measure.upper()}{unit}':16}{cells}")
+    spread, moved = result["diversity"], result["obedience"]
+    lines += [
+        "\nDiversity of the tumours beside the real ones (1: as diverse)",
+        f"  spread of intensities over subjects   {_number(spread['sd_ratio'])}",
+        f"  mean distance between two subjects    {_number(spread['distance']['ratio'])}",
+        "\nObedience: t1ce contrast of the enhancing part against the brain around the tumour",
+        f"  real subjects                         {_cell(moved['real'])}",
+        f"  synthetic, own label                  {_cell(moved['own_label'])}",
+        f"  moved tumour, new place               {_cell(moved['new_place'])}",
+        f"  the same place without it             {_cell(moved['new_place_without'])}",
+        f"  moved tumour, old place               {_cell(moved['old_place'])}",
+        f"  the same place with it                {_cell(moved['old_place_with'])}",
+        f"  the sign of the real contrast in      {_percent(moved['right_sign'])} of {moved['measured']} pairs",
+        f"  the old place at below half in        {_percent(moved['left'])} of {moved['measured_left']} pairs",
+    ]
+    if not moved["pairs"]:
+        lines.append("  (no pair of test subjects to move a tumour between)")
+    return "\n".join(lines)
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of one form, atomically; no rows, a file with nothing in it."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _share(hits: Sequence[bool]) -> float | None:
+    return sum(hits) / len(hits) if hits else None
+
+
+def _cell(value: Mapping[str, Any]) -> str:
+    return "-" if value["mean"] is None else f"{value['mean']:.3f} ({_number(value['sd'])})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
+
+
+def _finite(content: Any) -> Any:
+    """``content`` with null for what JSON cannot say (an infinite PSNR)."""
+    return json.loads(json.dumps(content), parse_constant=lambda _: None)

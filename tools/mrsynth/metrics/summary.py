@@ -1,0 +1,18 @@
+"""Mean and spread over subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+
+def mean_sd(values: Iterable[float]) -> dict[str, Any]:
+    """Mean, standard deviation (n - 1) and number of the finite ``values``; None where they do not exist."""
+    finite = np.asarray([v for v in values if np.isfinite(v)], dtype=float)
+    return {
+        "mean": float(finite.mean()) if len(finite) else None,
+        "sd": float(finite.std(ddof=1)) if len(finite) > 1 else None,
+        "n": len(finite),
+    }

@@ -1,0 +1,81 @@
+"""From the network's [-1, 1] to the int16 of a file, and from the training grid back to the native one."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Transform
+from scipy import ndimage
+
+from mrsynth.errors import UserError
+from mrsynth.transforms import coverage, to_native
+from mrsynth.transforms.geometry import as_array
+
+LOW, HIGH = 1, 1000
+"""Written values of -1 and 1 inside the brain; the background is 0, so that the brain mask can be read off."""
+
+GRIDS = ("native", "training")
+
+
+def mapping() -> dict[str, Any]:
+    """The mapping in words and numbers, for a sidecar."""
+    steps = HIGH - LOW
+    return {
+        "background": 0,
+        "brain": [LOW, HIGH],
+        "written": f"n = round({LOW} + {steps} * (v + 1) / 2) inside the brain, v the network's value in [-1, 1]",
+        "inverse": f"v = 2 * (n - {LOW}) / {steps} - 1",
+    }
+
+
+def to_int16(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """`(C, X, Y, Z)` in [-1, 1] as int16: 0 outside the bool mask `(X, Y, Z)`, 1 to 1000 inside."""
+    scaled = np.rint(LOW + (HIGH - LOW) * (image.clip(-1, 1) + 1) / 2)
+    return np.where(brain, scaled, 0).astype(np.int16)
+
+
+def from_int16(voxels: np.ndarray) -> np.ndarray:
+    """The inverse of :func:`to_int16`, to half a step: float32 in [-1, 1], background -1."""
+    values = 2 * (voxels.astype(np.float32) - LOW) / (HIGH - LOW) - 1
+    return np.where(voxels == 0, np.float32(-1), values)
+
+
+class FinishImaged(Transform):
+    """The generator's image as it is written: int16, zero outside the brain, on the native or the training grid.
+
+    On the way back each native voxel is interpolated linearly between voxels of the brain alone, so that the
+    background's -1 does not darken its rim. Native voxels which the training grid does not cover are zero.
+
+    The item brings ``image`` (what the network was given, for its affine), ``brain`` `(1, X, Y, Z)` on the training
+    grid, ``native`` (``shape`` and ``affine``) and ``native_brain`` `(1, ...)`.
+
+    Args:
+        grid: ``native`` or ``training``.
+        key: the network's output, `(C, X, Y, Z)` in [-1, 1]; replaced by an int16 MetaTensor.
+
+    Raises:
+        UserError: an unknown grid.
+    """
+
+    def __init__(self, grid: str = "native", key: str = "pred") -> None:
+        if grid not in GRIDS:
+            raise UserError(f"grid: one of {GRIDS}", repr(grid), "grid", "choose one")
+        self.grid, self.key = grid, key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
+        item = dict(data)
+        image = as_array(torch.as_tensor(item[self.key]).detach().cpu()).astype(np.float32)
+        affine = as_array(item["image"].affine)
+        brain = as_array(item["brain"].cpu())[0] > 0
+        if self.grid == "native":
+            shape, native_affine = tuple(int(n) for n in item["native"]["shape"]), as_array(item["native"]["affine"])
+            nearest = ndimage.distance_transform_edt(~brain, return_distances=False, return_indices=True)
+            image, _ = to_native(image[(slice(None), *nearest)], affine, shape, native_affine, "linear")
+            brain = (as_array(item["native_brain"].cpu())[0] > 0) & coverage(brain.shape, affine, shape, native_affine)
+            affine = native_affine
+        item[self.key] = MetaTensor(torch.from_numpy(to_int16(image, brain)), affine=torch.as_tensor(affine))
+        return item

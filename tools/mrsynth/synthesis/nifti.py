@@ -1,0 +1,51 @@
+"""NIfTI files as datasets publish them: the recipient's header, the same bytes for the same voxels."""
+
+from __future__ import annotations
+
+import os
+
+import nibabel as nib
+import numpy as np
+from isal import igzip
+
+from mrsynth.files import atomic_path
+
+FREE_TEXT = ("descrip", "aux_file", "db_name", "data_type", "intent_name")
+"""Header fields in which scanners and sites leave notes; a synthetic file carries none of them."""
+
+
+def header_of(path: str | os.PathLike) -> nib.Nifti1Header | None:
+    """Header of a NIfTI file without its free text; None for another format."""
+    if not str(path).endswith((".nii", ".nii.gz")):
+        return None
+    header = nib.load(path).header.copy()  # type: ignore[attr-defined]
+    for field in FREE_TEXT:
+        header[field] = b""
+    header["cal_min"] = header["cal_max"] = 0
+    return header
+
+
+def write_nifti(
+    path: str | os.PathLike, voxels: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None = None
+) -> None:
+    """Write `(X, Y, Z)` voxels in their own type as ``.nii.gz``, atomically.
+
+    Args:
+        path: ending in ``.nii.gz``.
+        voxels: integers or floats.
+        affine: RAS, 4x4.
+        header: units and codes of the coordinates are taken from it; millimetres and "scanner" when None.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk is full.
+    """
+    image = nib.Nifti1Image(voxels, np.asarray(affine, float), header)
+    image.set_data_dtype(voxels.dtype)
+    if header is None:
+        image.set_qform(affine, code=1)
+        image.set_sform(affine, code=1)
+        image.header.set_xyzt_units("mm")
+    with atomic_path(path) as temporary, open(temporary, "wb") as raw:
+        # no file name and no time in the gzip header: same voxels, same bytes
+        with igzip.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as stream:
+            stream.write(image.to_bytes())

@@ -1,0 +1,257 @@
+"""Synthetic subjects on disk, in the dataset's own layout, each with a sidecar that says where it comes from.
+
+``<output_dir>/synthetic/<id>/<id>_{t1,t1ce,t2,flair,seg}.nii.gz`` and ``<id>.json``, and
+``<output_dir>/synthetic/datalist.json`` to train a segmenter with. A subject's folder is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from tqdm import tqdm
+
+from mrsynth import __version__
+from mrsynth.conventions import LABELS, SEQUENCES
+from mrsynth.errors import UserError
+from mrsynth.files import atomic_folder, unwritable, write_json
+from mrsynth.manifest import load_datalist, write_datalist
+from mrsynth.synthesis.intensities import GRIDS, mapping
+from mrsynth.synthesis.nifti import header_of, write_nifti
+from mrsynth.transforms.geometry import as_array
+
+
+def parents_in(
+    subjects: Mapping[str, Sequence[Mapping[str, Any]]], section: str, record: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Recipients and donors: the items of ``section``, all of whom the weights were trained on.
+
+    Args:
+        subjects: datalist items by section.
+        section: ``training``, as a rule.
+        record: of the weights, with ``subjects``.
+
+    Raises:
+        UserError: no such section, or subjects whom the weights have not seen: a held-out subject must not become
+            part of a training set.
+    """
+    if section not in subjects:
+        raise UserError(f"a section, one of {sorted(subjects)}", repr(section), "section", "choose one of these")
+    items = [dict(item) for item in subjects[section]]
+    strangers = sorted({item["subject"] for item in items} - set(record["subjects"]))
+    if strangers:
+        named = ", ".join(strangers[:5]) + (f" and {len(strangers) - 5} more" if len(strangers) > 5 else "")
+        raise UserError(
+            f"recipients and donors among the {len(record['subjects'])} subjects that the weights were trained on",
+            f"{len(strangers)} of {len(items)} in section {section!r} are not: {named}",
+            "dataset_dir or datalist",
+            "give the data and the split of the training (dataset_dir or datalist, split, section)",
+        )
+    return items
+
+
+class SubjectWriter:
+    """Ignite handler that writes each synthesised subject, and knows which are there already.
+
+    Attach it to an evaluator over :class:`~mrsynth.synthesis.TransplantPairs` whose postprocessing is
+    :class:`~mrsynth.synthesis.FinishImaged` for the same ``grid``. Nothing written depends on time or place: the
+    same weights, pairs and seed give the same bytes, in one run or in several.
+
+    Args:
+        output_dir: ``synthetic/`` is written below it, nothing elsewhere.
+        record: of the weights, as ``load_weights`` returns it.
+        parents: datalist items of the recipients and donors.
+        settings: of network, grid and transplant.
+        seed: of the pairs.
+        grid: ``native`` or ``training``.
+        count: subjects that the datalist names.
+
+    Raises:
+        UserError: an unknown grid, or a folder that cannot be written.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        record: Mapping[str, Any],
+        parents: Sequence[Mapping[str, Any]],
+        settings: Mapping[str, Any],
+        seed: int = 0,
+        grid: str = "native",
+        count: int = 8,
+    ) -> None:
+        if grid not in GRIDS:
+            raise UserError(f"grid: one of {GRIDS}", repr(grid), "grid", "choose one")
+        self.folder = Path(output_dir).expanduser().absolute() / "synthetic"
+        self.record, self.grid, self.count = record, grid, count
+        self.lineage = {item["subject"]: [item["subject"], *item.get("derived_from", [])] for item in parents}
+        recipe = {
+            "weights": record["sha256"],
+            "seed": seed,
+            "grid": grid,
+            "pool": {"subjects": len(parents), "sha256": _digest([item["subject"] for item in parents])},
+            "settings": dict(settings),
+        }
+        self.recipe: dict[str, Any] = json.loads(json.dumps(recipe))  # as it will be read back
+        self.tag = _digest(self.recipe)[:6]
+
+    def name(self, number: int) -> str:
+        """Id of a subject: its number, and six digits that differ for other weights, seeds or settings."""
+        return f"Synthetic_{self.tag}_{number:05d}"
+
+    def complete(self) -> dict[int, int]:
+        """Place in the order of pairs of each subject that is there, by number. What a killed run left is removed.
+
+        Raises:
+            UserError: the folder holds something else, or subjects made otherwise; or it cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            entries = sorted(self.folder.iterdir())
+            for entry in entries:
+                if entry.name.startswith(".tmp-"):
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        except OSError as error:
+            raise unwritable(self.folder, error) from error
+        places = {}
+        for entry in entries:
+            if not entry.is_dir() or entry.name.startswith("."):
+                continue
+            sidecar = self._read(entry)
+            if all((entry / file).is_file() for file in self._files(entry.name)):
+                places[int(sidecar["number"])] = int(sidecar["transplant"]["place"])
+        return places
+
+    def attach(self, engine: Engine) -> None:
+        """Register with ``engine``."""
+        engine.add_event_handler(Events.STARTED, self._open_bar)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self._close_bar)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_bar)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the subjects of the iteration that has just ended."""
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[arg-type]
+            self.write(item, output["pred"])
+            self.bar.update()
+
+    def write(self, item: Mapping[str, Any], pred: torch.Tensor) -> Path:
+        """Write one subject.
+
+        Args:
+            item: of :class:`~mrsynth.synthesis.TransplantPairs`.
+            pred: int16 MetaTensor `(4, X, Y, Z)`, of :class:`~mrsynth.synthesis.FinishImaged`.
+
+        Returns:
+            Its folder.
+        """
+        name = self.name(item["number"])
+        voxels, affine = as_array(pred), as_array(pred.affine)  # type: ignore[attr-defined]
+        label = as_array(item["native_label" if self.grid == "native" else "transplanted"])[0]
+        label = np.where((voxels != 0).any(axis=0), label, 0).astype(np.uint8)
+        header = header_of(item["recipient_file"]) if self.grid == "native" else None
+        with atomic_folder(self.folder / name) as folder:
+            for kind, volume in zip((*SEQUENCES, "seg"), [*voxels, label], strict=True):
+                write_nifti(folder / f"{name}_{kind}.nii.gz", volume, affine, header)
+            write_json(folder / f"{name}.json", self._sidecar(name, item))
+        return self.folder / name
+
+    def finish(self) -> dict[str, Any]:
+        """Write ``datalist.json`` of the first ``count`` subjects, say what was made, and return the datalist."""
+        items = []
+        for number in range(self.count):
+            name = self.name(number)
+            sidecar = self._read(self.folder / name)
+            parents = [p for side in ("recipient", "donor") for p in self.lineage[sidecar[side]]]
+            items.append(
+                {
+                    "subject": name,
+                    "image": [str(self.folder / name / f"{name}_{sequence}.nii.gz") for sequence in SEQUENCES],
+                    "label": str(self.folder / name / f"{name}_seg.nii.gz"),
+                    "derived_from": list(dict.fromkeys([*parents, *self.record["subjects"]])),
+                }
+            )
+        datalist = {
+            "name": f"{self.count} synthetic subjects",
+            "made_by": {**self.recipe, "versions": _versions()},
+            "modality": {str(i): sequence for i, sequence in enumerate(SEQUENCES)},
+            "label_map": {str(value): value for value in LABELS},
+            "channels": None,
+            "training": items,
+            "validation": [],
+            "test": [],
+        }
+        path = self.folder / "datalist.json"
+        write_datalist(path, datalist)
+        load_datalist(path)
+        print(f"\nMade:\n  subjects  {self.count} in {self.folder}\n  datalist  {path}", flush=True)
+        return datalist
+
+    def _sidecar(self, name: str, item: Mapping[str, Any]) -> dict[str, Any]:
+        facts = dict(item["transplant"])
+        settings = self.recipe["settings"]
+        return {
+            "subject": name,
+            "synthetic": True,
+            "number": item["number"],
+            "recipient": facts.pop("recipient"),
+            "donor": facts.pop("donor"),
+            "training_subjects": list(self.record["subjects"]),
+            "transplant": {**facts, "align": settings.get("align"), "min_kept": settings.get("min_kept")},
+            "intensities": mapping(),
+            "sequences": list(SEQUENCES),
+            "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch", "metrics")},
+            "versions": _versions(),
+            "made_by": self.recipe,
+        }
+
+    def _read(self, folder: Path) -> dict[str, Any]:
+        """The sidecar in ``folder``, made by the same recipe."""
+        path = folder / f"{folder.name}.json"
+        expected = "a folder that is empty, or that the same weights, data, seed and settings have begun to fill"
+        do = "move this folder away, or give another output_dir (and the weights by --weights)"
+        try:
+            sidecar = json.loads(path.read_text(encoding="utf-8"))
+            made_by = sidecar["made_by"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(expected, f"{folder.name}, without a sidecar that can be read", self.folder, do) from error
+        if made_by != self.recipe:
+            raise UserError(expected, f"{folder.name}, made by {_difference(made_by, self.recipe)}", self.folder, do)
+        return sidecar
+
+    def _files(self, name: str) -> list[str]:
+        return [f"{name}_{kind}.nii.gz" for kind in (*SEQUENCES, "seg")]
+
+    def _open_bar(self, engine: Engine) -> None:
+        there = self.count - (engine.state.epoch_length or 0)
+        self.bar = tqdm(total=self.count, initial=there, unit=" subjects", desc="synthesising", file=sys.stdout)
+
+    def _close_bar(self, engine: Engine, error: BaseException | None = None) -> None:
+        self.bar.close()
+        if error is not None:
+            raise error
+
+
+def _versions() -> dict[str, str]:
+    return {"mrsynth": __version__, "monai": str(monai.__version__), "torch": str(torch.__version__)}
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
+    """In words, what another recipe has and this one has not."""
+    flat = [{**{k: v for k, v in r.items() if k != "settings"}, **r.get("settings", {})} for r in (theirs, mine)]
+    keys = [key for key in {**flat[0], **flat[1]} if flat[0].get(key) != flat[1].get(key)]
+    return ", ".join(f"{key} {flat[0].get(key)} instead of {flat[1].get(key)}" for key in keys)
