@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer
-from torch import nn
-
 from mrsynth import __version__
 from mrsynth.conventions import ENHANCING, SEQUENCES
 from mrsynth.errors import UserError
@@ -31,6 +30,7 @@ from mrsynth.synthesis import ordered_pairs
 from mrsynth.training import SeededDataset
 from mrsynth.transforms import EncodeSemanticd, SemanticLabeld, transplant
 from mrsynth.transforms.geometry import as_array
+from torch import nn
 
 from .preprocessing import preprocessing
 
@@ -77,7 +77,7 @@ class Evaluation:
         network: the generator with its weights, on ``device``.
         inferer: how it is called.
         items: datalist items of the test subjects.
-        settings: of network and input, see :data:`scripts.inference.DEFAULTS`.
+        settings: of network and input, see :data:`scripts.inference.NAMES`.
         record: of the weights.
         device: of the network.
         output_dir: where ``evaluation/`` is made.
@@ -134,7 +134,7 @@ class Evaluation:
         write_json(self.folder / "metrics.json", _finite(result))
         write_csv(self.folder / "per_subject.csv", own)
         write_csv(self.folder / "per_pair.csv", pairs)
-        print(table(result), f"\n\nMade:\n  {self.folder}{os.sep}metrics.json, per_subject.csv, per_pair.csv", flush=True)
+        print(table(result), f"\n\nMade in {self.folder}:\n  metrics.json, per_subject.csv, per_pair.csv", flush=True)
         return result
 
     @torch.no_grad()
@@ -182,7 +182,8 @@ class Evaluation:
         new, kept = transplant(*giver, brain, as_array(subject["brain"].affine), self.settings["align"])
         if kept < self.settings["min_kept"] or not new.any():
             return None
-        moved, still = self.synthesise(subject, torch.from_numpy(new[None]))[T1CE], self.own_t1ce[subject["subject"]]
+        label = MetaTensor(torch.from_numpy(new[None]), affine=subject["brain"].affine)
+        moved, still = self.synthesise(subject, label)[T1CE], self.own_t1ce[subject["subject"]]
         healthy = brain & (old == 0) & (new == 0)
         left = (old == ENHANCING) & (new == 0)
         at_new, at_old = shell(new > 0, healthy, spacing), shell(old > 0, healthy, spacing)

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from monai.transforms import Compose, CopyItemsd, Lambdad, LoadImaged, SelectItemsd
-
 from mrsynth.transforms import CropResampled, EncodeSemanticd, SemanticLabeld
 
 from .preprocessing import Rename, to_grid
 
-DEFAULTS: dict[str, Any] = {
-    "spatial_size": [56, 64, 56],
-    "crop": "brain",
-    "interpolation": "linear",
-    "intensities": "percentiles",
-    "condition": "tissue",
-    "label_encoding": "one_hot",
-    "align": True,
-    "min_kept": 0.8,
-    "generator": "spade",
-    "feature_maps": 16,
-}
-"""Settings of network and input where there are no weights yet: those of ``train.json`` (a test holds them equal)."""
+NAMES = (
+    "split",
+    "spatial_size",
+    "crop",
+    "interpolation",
+    "intensities",
+    "condition",
+    "label_encoding",
+    "align",
+    "min_kept",
+    "generator",
+    "feature_maps",
+)
+"""Settings of data, network, input and transplant: keys of ``train.json`` that trained weights record."""
 
-FREE = ("align", "min_kept")
-"""Settings that concern the transplant alone, and may differ from training."""
+FREE = ("split", "align", "min_kept")
+"""Settings that do not concern the network, and may differ from training."""
+
+
+def defaults() -> dict[str, Any]:
+    """Values of :data:`NAMES` where there are no weights yet: those of ``train.json``."""
+    training = json.loads((Path(__file__).parents[1] / "configs" / "train.json").read_text(encoding="utf-8"))
+    return {name: training[name] for name in NAMES}
 
 
 def from_pair(settings: Mapping[str, Any]) -> Compose:
     """From a native recipient with ``transplanted`` to the generator's input ``image`` and what goes with it.
 
     Args:
-        settings: with the keys of :data:`DEFAULTS`.
+        settings: with the keys of :data:`NAMES`.
     """
     names = ("spatial_size", "crop", "intensities", "condition", "interpolation")
     grid = to_grid(*[settings[name] for name in names], labels=("label", "transplanted"))
@@ -55,7 +63,7 @@ def from_semantic(settings: Mapping[str, Any]) -> Compose:
     For servers such as MONAI Label: the file is any grid's, and the image comes back on it.
 
     Args:
-        settings: with the keys of :data:`DEFAULTS`.
+        settings: with the keys of :data:`NAMES`.
     """
     return Compose(
         [

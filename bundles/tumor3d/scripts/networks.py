@@ -189,11 +189,17 @@ class _SpadeBlock(nn.Module):
         return self.shortcut(x) + y
 
 
+PALETTE_GAIN = 10.0
+"""Factor of the class values, so that an optimiser whose steps are small against 1 finds them early."""
+
+
 class SpadeGenerator(nn.Module):
     """Generator that is steered by the label at every level (Park 2019, "Semantic image synthesis with SPADE").
 
     Instance norm right after a label map washes its values out; here the normalised activations get scale and
-    shift back from the label itself, at each resolution. Where the label says background the output is exactly -1.
+    shift back from the label itself, at each resolution. What the levels make is added to one learned value for each
+    class and sequence, so that anatomy stands at full resolution from the first iterations on. Where the label says
+    background the output is exactly -1.
 
     Args:
         in_channels: one-hot channels of the semantic label; channel 0 is background.
@@ -232,6 +238,9 @@ class SpadeGenerator(nn.Module):
         self.head = nn.Conv3d(widths[-1], out_channels, 3, padding=1)
         if spectral_norm:
             add_spectral_norm(self)
+        self.palette = nn.Conv3d(in_channels, out_channels, 1, bias=False)
+        nn.init.zeros_(self.palette.weight)
+        self.palette_gain = PALETTE_GAIN  # TorchScript reads no globals
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         labels = [image]  # shares of each class in the voxels of ever coarser grids
@@ -243,7 +252,7 @@ class SpadeGenerator(nn.Module):
             if step > 0:
                 x = F.interpolate(x, scale_factor=2.0, mode="nearest")
             x = block(x, label)
-        x = torch.tanh(self.head(F.leaky_relu(x, 0.2)))
+        x = torch.tanh(self.head(F.leaky_relu(x, 0.2)) + self.palette_gain * self.palette(image))
         background = image[:, :1]
         return x * (1 - background) - background
 

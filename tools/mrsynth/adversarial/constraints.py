@@ -55,7 +55,7 @@ class GradientPenalty(Constraint):
         share = torch.rand(real.shape[0], *[1] * (real.dim() - 1)).to(real.device)
         between = (share * real + (1 - share) * fake.detach().float()[: real.shape[0]]).requires_grad_()
         with torch.autocast(real.device.type, enabled=False):
-            logits = critic(between, play.real_condition)
+            logits = critic(between) if play.real_condition is None else critic(between, play.real_condition)
             (gradient,) = torch.autograd.grad(logits.sum(), between, create_graph=True)
         norm = gradient.flatten(1).norm(dim=1)
         return {"gradient_penalty": self.weight * (norm - 1).square().mean()}

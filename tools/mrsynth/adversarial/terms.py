@@ -28,7 +28,7 @@ class Term(ABC):
 
 
 class L1(Term):
-    """Mean absolute difference from the truth where it is known (Isola 2017, equation 3).
+    """Mean absolute difference from the truth where it is known, of each image (Isola 2017, equation 3).
 
     Raises:
         UserError: the round knows no truth.
@@ -42,4 +42,6 @@ class L1(Term):
                 "a round that knows the truth", "none", "terms: L1", "choose another round, or leave it out"
             )
         difference = (fake.float() - play.target.float()).abs() * play.target_weight
-        return difference.sum() / (play.target_weight.sum() * fake.shape[1]).clamp(min=1)
+        known = play.target_weight.flatten(1).sum(dim=1) * fake.shape[1]
+        # the mean of each image first, so that a batch counts the same whole, in parts or over ranks
+        return (difference.flatten(1).sum(dim=1) / known.clamp(min=1)).mean()

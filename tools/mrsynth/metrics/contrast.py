@@ -27,7 +27,7 @@ def shell(lesion: np.ndarray, tissue: np.ndarray, spacing: Sequence[float], widt
 
 
 def contrast(image: np.ndarray, region: np.ndarray, around: np.ndarray) -> float:
-    """Mean of ``image`` `(X, Y, Z)` in ``region`` less that in ``around`` (bool masks); NaN where either is too small."""
+    """Mean of ``image`` `(X, Y, Z)` in ``region`` less that in ``around`` (bool masks); NaN where one is too small."""
     if min(np.count_nonzero(region), np.count_nonzero(around)) < LEAST_VOXELS:
         return float("nan")
     return float(image[region].mean() - image[around].mean())

@@ -52,21 +52,19 @@ def diversity(real: np.ndarray, synthetic: np.ndarray) -> dict[str, Any]:
     Returns:
         ``features``: for each, ``real_sd`` and ``synthetic_sd`` over subjects and their ``ratio``. ``sd_ratio``: the
         geometric mean of these ratios. ``distance``: the mean distance between two subjects (root mean square of the
-        differences, each in units of the real sd), ``real``, ``synthetic`` and their ``ratio``. None where there are
-        fewer than two subjects.
+        differences, in units of intensity), ``real``, ``synthetic`` and their ``ratio``. ``subjects``: n and m. None
+        where there are fewer than two subjects.
     """
     features, ratios = {}, []
-    scale = np.full(real.shape[1], np.nan)
     for index, name in enumerate(feature_names()):
         spreads = [_sd(group[:, index]) for group in (real, synthetic)]
         ratio = _ratio(spreads[1], spreads[0])
         features[name] = {"real_sd": spreads[0], "synthetic_sd": spreads[1], "ratio": ratio}
         if ratio:
             ratios.append(ratio)
-        if spreads[0]:
-            scale[index] = spreads[0]
-    distances = [_mean_distance(group / scale) for group in (real, synthetic)]
+    distances = [_mean_distance(group) for group in (real, synthetic)]
     return {
+        "subjects": {"real": len(real), "synthetic": len(synthetic)},
         "sd_ratio": float(np.exp(np.mean(np.log(ratios)))) if ratios else None,
         "distance": {"real": distances[0], "synthetic": distances[1], "ratio": _ratio(distances[1], distances[0])},
         "features": features,

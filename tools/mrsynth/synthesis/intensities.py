@@ -74,7 +74,8 @@ class FinishImaged(Transform):
         if self.grid == "native":
             shape, native_affine = tuple(int(n) for n in item["native"]["shape"]), as_array(item["native"]["affine"])
             nearest = ndimage.distance_transform_edt(~brain, return_distances=False, return_indices=True)
-            image, _ = to_native(image[(slice(None), *nearest)], affine, shape, native_affine, "linear")
+            everywhere = (slice(None), *nearest)  # each voxel outside the brain as the nearest one inside
+            image, _ = to_native(image[everywhere], affine, shape, native_affine, "linear")
             brain = (as_array(item["native_brain"].cpu())[0] > 0) & coverage(brain.shape, affine, shape, native_affine)
             affine = native_affine
         item[self.key] = MetaTensor(torch.from_numpy(to_int16(image, brain)), affine=torch.as_tensor(affine))

@@ -18,7 +18,7 @@ def header_of(path: str | os.PathLike) -> nib.Nifti1Header | None:
     """Header of a NIfTI file without its free text; None for another format."""
     if not str(path).endswith((".nii", ".nii.gz")):
         return None
-    header = nib.load(path).header.copy()  # type: ignore[attr-defined]
+    header = nib.Nifti1Image.from_filename(path).header.copy()
     for field in FREE_TEXT:
         header[field] = b""
     header["cal_min"] = header["cal_max"] = 0
@@ -45,7 +45,10 @@ def write_nifti(
         image.set_qform(affine, code=1)
         image.set_sform(affine, code=1)
         image.header.set_xyzt_units("mm")
-    with atomic_path(path) as temporary, open(temporary, "wb") as raw:
-        # no file name and no time in the gzip header: same voxels, same bytes
-        with igzip.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as stream:
-            stream.write(image.to_bytes())
+    # no file name and no time in the gzip header: same voxels, same bytes
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "wb") as raw,
+        igzip.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
+    ):
+        stream.write(image.to_bytes())

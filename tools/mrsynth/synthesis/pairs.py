@@ -124,6 +124,7 @@ class TransplantPairs(Dataset):
         """The pair at ``place``, prepared; None where it keeps too little."""
         recipient, donor = (self.native(index) for index in self.order[place])
         brain, affine = recipient["brain"], as_array(recipient["brain"].affine)
+        native = torch.as_tensor(affine)
         label, kept = transplant(
             as_array(donor["label"])[0],
             as_array(donor["label"].affine),
@@ -134,15 +135,15 @@ class TransplantPairs(Dataset):
         )
         if kept < self.min_kept or not label.any():
             return None
-        fused = MetaTensor(torch.from_numpy(label[None]), affine=affine)
+        fused = MetaTensor(torch.from_numpy(label[None]), affine=native)
         item = self.prepare({**recipient, "transplanted": fused})
         grid = item["transplanted"]
         seen = np.where(coverage(grid.shape[1:], as_array(grid.affine), label.shape, affine), label, 0)
         kept *= float(np.count_nonzero(seen) / np.count_nonzero(label))
         if kept < self.min_kept or not seen.any() or not bool((grid > 0).any()):
             return None
-        item["native_brain"] = MetaTensor(as_array(brain).copy(), affine=affine)
-        item["native_label"] = MetaTensor(torch.from_numpy(seen[None]), affine=affine)
+        item["native_brain"] = MetaTensor(as_array(brain).copy(), affine=native)
+        item["native_label"] = MetaTensor(torch.from_numpy(seen[None]), affine=native)
         item["recipient_file"] = recipient["image"].meta["filename_or_obj"]
         item["transplant"] = {"recipient": recipient["subject"], "donor": donor["subject"], "kept": kept}
         return item

@@ -141,7 +141,9 @@ class SubjectWriter:
 
     def __call__(self, engine: Engine) -> None:
         """Write the subjects of the iteration that has just ended."""
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[arg-type]
+        batch: Any = engine.state.batch
+        outputs: Any = engine.state.output
+        for item, output in zip(batch, outputs, strict=True):
             self.write(item, output["pred"])
             self.bar.update()
 
@@ -206,6 +208,7 @@ class SubjectWriter:
             "number": item["number"],
             "recipient": facts.pop("recipient"),
             "donor": facts.pop("donor"),
+            "seed": self.recipe["seed"],
             "training_subjects": list(self.record["subjects"]),
             "transplant": {**facts, "align": settings.get("align"), "min_kept": settings.get("min_kept")},
             "intensities": mapping(),

@@ -29,7 +29,13 @@ def save_checkpoint(path: str | os.PathLike, objects: Mapping[str, Any], run: Ma
         "run": dict(run),
     }
     with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        _write(content, temporary)
+
+
+def _write(content: Any, path: Path) -> None:
+    """``torch.save`` such that the same content gives the same bytes: given a name, it would write that name too."""
+    with open(path, "wb") as stream:
+        torch.save(content, stream)
 
 
 def read_safely(path: str | os.PathLike, do: str) -> Any:
@@ -72,7 +78,10 @@ def load_checkpoint(path: str | os.PathLike, objects: Mapping[str, Any]) -> dict
         if isinstance(item, nn.Module):
             require_same_network(item.state_dict(), stored[name], path, name, do)
     for name, item in objects.items():
-        item.load_state_dict(stored[name])
+        try:
+            item.load_state_dict(stored[name])
+        except (RuntimeError, ValueError, KeyError) as error:  # another optimiser, or another precision
+            raise UserError(f"a state that fits this run's {name}", str(error), path, do) from error
     return content["run"]
 
 
@@ -116,7 +125,7 @@ def save_weights(network: nn.Module, path: str | os.PathLike, record: Mapping[st
     records = read_records(path)
     previous = sha256(path) if path.is_file() else None
     with atomic_path(path) as temporary:
-        torch.save(folded_state_dict(network), temporary)
+        _write(folded_state_dict(network), temporary)
         digest = sha256(temporary)
         kept = {previous: records[previous]} if previous in records else {}
         write_json(path.with_suffix(".json"), {**kept, digest: {"version": __version__, **record}})

@@ -151,14 +151,14 @@ class RunHandlers:
                 print("This run is complete: raise --max_epochs to train on.", flush=True)
 
     def _stop_if_diverged(self, engine: Any) -> None:
-        loss = engine.state.output["loss"]
-        if not math.isfinite(loss):
-            raise UserError(
-                "finite losses",
-                f"{engine.state.output} at iteration {engine.state.iteration}",
-                "training",
-                "lower learning_rate, or set amp to none; the last checkpoint is sound",
-            )
+        if not math.isfinite(engine.state.output["loss"]):
+            raise diverged("finite losses", engine)
+
+    def _stop_if_spoilt(self, engine: Any) -> None:
+        """A step can spoil the weights although its loss was finite; nothing of that is saved."""
+        for name, item in engine.objects_to_save().items():
+            if isinstance(item, nn.Module) and not all(torch.isfinite(v).all() for v in item.state_dict().values()):
+                raise diverged(f"finite weights of {name}", engine)
 
     def _open_bar(self, engine: Any) -> None:
         total = engine.state.max_epochs * engine.state.epoch_length
@@ -170,6 +170,7 @@ class RunHandlers:
         values = {k: v for k, v in engine.state.output.items() if isinstance(v, float)}
         self.history.add(engine.state.epoch, engine.state.iteration, values)
         shown = {k.replace("_loss", ""): f"{v:.3f}" for k, v in values.items() if k.endswith("_loss") or k == "l1"}
+        shown = shown or {"loss": f"{values['loss']:.3f}"}
         self.bar.set_description(f"epoch {engine.state.epoch}/{engine.state.max_epochs}")
         self.bar.set_postfix(
             {**shown, **{k: f"{v:.3f}" for k, v in self.best.items() if k.startswith("best")}}, refresh=False
@@ -177,6 +178,7 @@ class RunHandlers:
         self.bar.update()
 
     def _end_epoch(self, engine: Any) -> None:
+        self._stop_if_spoilt(engine)
         epoch, last = engine.state.epoch, engine.state.epoch == engine.state.max_epochs
         improved = self.validator is None
         if self.validator is not None and (epoch % self.validate_every == 0 or last):
@@ -252,6 +254,16 @@ class RunHandlers:
             self.writer.close()
         if error is not None:
             raise error
+
+
+def diverged(expected: str, engine: Any) -> UserError:
+    """The error for a run whose numbers have left the finite ones."""
+    return UserError(
+        expected,
+        f"{engine.state.output} at iteration {engine.state.iteration}",
+        "training",
+        "lower learning_rate, or set amp to none; the last checkpoint is sound",
+    )
 
 
 def _brief(value: Any) -> Any:

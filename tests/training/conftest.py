@@ -1,0 +1,87 @@
+"""A run small enough to be started, stopped and resumed within a test: a line fitted to points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from monai.engines import Trainer
+from monai.transforms import Randomizable, Transform
+from torch import nn
+
+from mrsynth.training import RunHandlers, SeededDataset, SeededSampler
+
+
+class Jitter(Randomizable, Transform):
+    """Adds a random number; the draw is recorded."""
+
+    def __call__(self, data: dict) -> dict:
+        drawn = float(self.R.uniform())
+        return {**data, "drawn": drawn, "x": data["x"] + drawn}
+
+
+class Line(Trainer):
+    """A trainer with ``objects_to_save``, as :class:`RunHandlers` asks; one subject an iteration."""
+
+    def __init__(self, loader, network: nn.Module, max_epochs: int, handlers: list, loss: Callable | None = None) -> None:
+        super().__init__("cpu", max_epochs, loader, decollate=False)
+        self.network, self.optimizer = network, torch.optim.Adam(network.parameters(), lr=0.01)
+        self.loss = loss or (lambda engine, error: error.square().mean())
+        self.seen: list[tuple[int, int, float]] = []
+        self._register_handlers(handlers)
+
+    def objects_to_save(self) -> dict:
+        return {"network": self.network, "optimizer": self.optimizer}
+
+    def run(self) -> None:
+        if self.state.epoch < self.state.max_epochs:
+            super().run()
+
+    def _iteration(self, engine, batch) -> dict[str, float]:
+        self.seen.append((engine.state.epoch, int(batch["subject"][0]), float(batch["drawn"][0])))
+        x = batch["x"].float()
+        self.optimizer.zero_grad()
+        loss = self.loss(engine, self.network(x[:, None]) - 2 * x[:, None])
+        loss.backward()
+        self.optimizer.step()
+        return {"loss": float(loss)}
+
+
+class Validator:
+    """Stands in for an evaluator: its key metric takes the ``values`` in turn."""
+
+    def __init__(self, values: list[float]) -> None:
+        self.values = iter(values)
+
+        class State:
+            key_metric_name = "score"
+            metrics: dict[str, float] = {}
+
+        self.state = State()
+
+    def run(self, epoch: int) -> None:
+        self.state.metrics = {"score": next(self.values)}
+
+
+def line(
+    folder: Path, epochs: int, resume: bool = False, workers: int = 0, loss: Callable | None = None, width: int = 3, **options
+) -> Line:
+    """A run of ``epochs`` epochs of five subjects, writing below ``folder``."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(1, width), nn.Tanh(), nn.Linear(width, 1))
+    data = [{"subject": i, "x": float(i)} for i in range(5)]
+    dataset = SeededDataset(data, [], [Jitter()], seed=3, cache="none")
+    loader = torch.utils.data.DataLoader(
+        dataset, sampler=SeededSampler(5, seed=3), num_workers=workers, multiprocessing_context="fork" if workers else None
+    )
+    options = {"subjects": [f"S{i}" for i in range(5)], "settings": {"seed": 3}, **options}
+    return Line(loader, network, epochs, [RunHandlers(folder, network, resume=resume, **options)], loss)
+
+
+@pytest.fixture(scope="session")
+def fit() -> Callable:
+    """:func:`line`, with ``Validator`` and ``Jitter`` beside."""
+    line.Validator, line.Jitter = Validator, Jitter
+    return line
