@@ -81,8 +81,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """The tensors of the tests are so small that threads would mostly wait for each other."""
+    """The tensors of the tests are so small that threads would mostly wait for each other; in child processes too."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")
@@ -135,8 +136,7 @@ def start_bundle() -> Callable[..., subprocess.Popen]:
     def start(bundle: str, *options: str, config: str = "train", run_id: str = "training", **environment: str):
         command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file"]
         command += [str(ROOT / "bundles" / bundle / "configs" / f"{config}.json"), *options]
-        # one thread: what is tested is small, and other tests may run beside it
-        surroundings = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+        surroundings = os.environ | environment
         return subprocess.Popen(
             command, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
         )

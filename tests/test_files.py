@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from mrsynth.files import atomic_path, sha256, write_json
 from mrsynth.home import cache_home
 
@@ -112,7 +111,10 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path, how, name):
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path, refused):
     (tmp_path / "file").touch()
-    with refused(expected="can be written", where="file/c.txt", do="output_dir"), atomic_path(tmp_path / "file" / "c.txt"):
+    with (
+        refused(expected="can be written", where="file/c.txt", do="output_dir"),
+        atomic_path(tmp_path / "file" / "c.txt"),
+    ):
         pass
 
 

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
-
 from mrsynth.adversarial import LatentRound, NonSaturating, TwoPlayerTrainer
+from torch import nn
 
 
 class Mlp(nn.Sequential):
@@ -56,7 +55,9 @@ def transplants(batches: int, size: int = 2, side: int = 4) -> list[dict[str, to
     ]
 
 
-def game(batches: list[dict], generator: nn.Module, critic: nn.Module, epochs: int = 1, **parts: object) -> TwoPlayerTrainer:
+def game(
+    batches: list[dict], generator: nn.Module, critic: nn.Module, epochs: int = 1, **parts: object
+) -> TwoPlayerTrainer:
     """A trainer whose optimisers do plain steps of 0.1 unless told otherwise."""
     optimiser = parts.pop("optimiser", lambda p: torch.optim.SGD(p, lr=0.1))
     arguments = {"objective": NonSaturating(), "round": LatentRound(2), **parts}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn import functional as F
-
 from mrsynth.adversarial import Hinge, LeastSquares, NonSaturating, Wasserstein
+from torch.nn import functional as F
 
 REAL, FAKE = torch.randn(2, 1, 3, 3, 2) * 2, torch.randn(4, 1, 3, 3, 2) * 2
 

@@ -9,8 +9,6 @@ import pytest
 import torch
 from ignite.engine import Events
 from ignite.handlers import EMAHandler
-from torch import nn
-
 from mrsynth.adversarial import (
     L1,
     Alternating,
@@ -27,6 +25,7 @@ from mrsynth.adversarial import (
 )
 from mrsynth.networks import add_spectral_norm
 from mrsynth.training import Precision, seed_everything
+from torch import nn
 
 CPU = torch.device("cpu")
 
@@ -49,7 +48,7 @@ TRANSPLANT = {"objective": LeastSquares(), "round": TransplantRound(own_label=Tr
 
 
 def test_both_moves_of_an_iteration_are_those_computed_apart(play):
-    """The forward pass that both share changes nothing: critic's move on the fake, then generator's on the new critic."""
+    """The critic on the fake, then the generator on the new critic; sharing the forward pass changes nothing."""
     generator, critic = players(play)
     (batch,) = play.transplants(1)
     apart_generator, apart_critic = copy.deepcopy(generator), copy.deepcopy(critic)
@@ -82,7 +81,6 @@ def test_the_critic_is_frozen_while_the_generator_moves(play):
     trainer.add_event_handler(
         GameEvents.GENERATOR_MOVED, lambda: required.extend(p.requires_grad for p in critic.parameters())
     )
-
 
     @critic.register_forward_pre_hook
     def _(module, inputs):
@@ -128,9 +126,7 @@ def test_every_precision_stays_finite_and_keeps_float32_weights(play, amp):
     generator, critic = players(play)
     add_spectral_norm(critic)
     precision = Precision(amp, "cpu")
-    trainer = play.game(
-        play.transplants(6), generator, critic, schedule=Together(), precision=precision, **TRANSPLANT
-    )
+    trainer = play.game(play.transplants(6), generator, critic, schedule=Together(), precision=precision, **TRANSPLANT)
     before = copy.deepcopy(generator.state_dict())
     types = []
     generator.layers[0].register_forward_hook(lambda m, i, output: types.append(output.dtype))

@@ -6,9 +6,8 @@ import copy
 
 import pytest
 import torch
-from torch import nn
-
 from mrsynth.networks import add_spectral_norm, folded_state_dict, power_iteration
+from torch import nn
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +49,7 @@ def test_the_first_convolution_of_a_level_has_half_its_width(networks):
     assert networks.encoder_widths(1, 64, 4) == [(1, 32, 64), (64, 64, 128), (128, 128, 256), (256, 256, 512)]
     with torch.device("meta"):
         generator = networks.UNetGenerator()
-    found = [
-        tuple((c.in_channels, c.out_channels) for c in convolutions(encoder)) for encoder in generator.encoders
-    ]
+    found = [tuple((c.in_channels, c.out_channels) for c in convolutions(encoder)) for encoder in generator.encoders]
     assert found == [((a, b), (b, c)) for a, b, c in networks.encoder_widths(1, 64, 4)]
 
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 from monai.engines import Trainer
 from monai.transforms import Randomizable, Transform
-from torch import nn
-
 from mrsynth.training import RunHandlers, SeededDataset, SeededSampler
+from torch import nn
 
 
 class Jitter(Randomizable, Transform):
@@ -25,7 +24,9 @@ class Jitter(Randomizable, Transform):
 class Line(Trainer):
     """A trainer with ``objects_to_save``, as :class:`RunHandlers` asks; one subject an iteration."""
 
-    def __init__(self, loader, network: nn.Module, max_epochs: int, handlers: list, loss: Callable | None = None) -> None:
+    def __init__(
+        self, loader, network: nn.Module, max_epochs: int, handlers: list, loss: Callable | None = None
+    ) -> None:
         super().__init__("cpu", max_epochs, loader, decollate=False)
         self.network, self.optimizer = network, torch.optim.Adam(network.parameters(), lr=0.01)
         self.loss = loss or (lambda engine, error: error.square().mean())
@@ -46,7 +47,7 @@ class Line(Trainer):
         loss = self.loss(engine, self.network(x[:, None]) - 2 * x[:, None])
         loss.backward()
         self.optimizer.step()
-        return {"loss": float(loss)}
+        return {"loss": float(loss.detach())}
 
 
 class Validator:
@@ -57,7 +58,6 @@ class Validator:
 
         class State:
             key_metric_name = "score"
-            metrics: dict[str, float] = {}
 
         self.state = State()
 
@@ -66,7 +66,13 @@ class Validator:
 
 
 def line(
-    folder: Path, epochs: int, resume: bool = False, workers: int = 0, loss: Callable | None = None, width: int = 3, **options
+    folder: Path,
+    epochs: int,
+    resume: bool = False,
+    workers: int = 0,
+    loss: Callable | None = None,
+    width: int = 3,
+    **options,
 ) -> Line:
     """A run of ``epochs`` epochs of five subjects, writing below ``folder``."""
     torch.manual_seed(0)
@@ -74,7 +80,10 @@ def line(
     data = [{"subject": i, "x": float(i)} for i in range(5)]
     dataset = SeededDataset(data, [], [Jitter()], seed=3, cache="none")
     loader = torch.utils.data.DataLoader(
-        dataset, sampler=SeededSampler(5, seed=3), num_workers=workers, multiprocessing_context="fork" if workers else None
+        dataset,
+        sampler=SeededSampler(5, seed=3),
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
     )
     options = {"subjects": [f"S{i}" for i in range(5)], "settings": {"seed": 3}, **options}
     return Line(loader, network, epochs, [RunHandlers(folder, network, resume=resume, **options)], loss)

@@ -12,9 +12,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
-
 from mrsynth.training import Draw, PairSampler, SeededDataset, SeededSampler, derived_seed, sampling, seed_everything
+from torch.utils.data import DataLoader
 
 
 def draws(sampler, epoch: int) -> list[Draw]:
@@ -36,7 +35,9 @@ def test_seeding_sets_every_generator():
     assert drawn() == drawn()
 
 
-@pytest.mark.parametrize("make", [lambda s: SeededSampler(9, s), lambda s: PairSampler(9, s), lambda s: PairSampler(9, s, False)])
+@pytest.mark.parametrize(
+    "make", [lambda s: SeededSampler(9, s), lambda s: PairSampler(9, s), lambda s: PairSampler(9, s, False)]
+)
 def test_the_order_is_that_of_seed_and_epoch_alone(make):
     first = [draws(make(1), epoch) for epoch in range(1, 5)]
     assert first == [draws(make(1), epoch) for epoch in range(1, 5)]
@@ -65,7 +66,9 @@ def test_each_subject_is_in_one_pair_an_epoch_and_never_its_own_donor():
 
 def test_of_an_odd_number_another_waits_each_epoch():
     sampler = PairSampler(7)
-    waiting = {(set(range(7)) - {i for d in draws(sampler, e) for i in (d.number, d.donor)}).pop() for e in range(1, 30)}
+    waiting = {
+        (set(range(7)) - {i for d in draws(sampler, e) for i in (d.number, d.donor)}).pop() for e in range(1, 30)
+    }
     assert len(sampler) == 3 and len(waiting) > 3
 
 
@@ -80,7 +83,9 @@ def test_a_single_subject_is_refused(refused):
         PairSampler(1)
 
 
-@pytest.mark.parametrize("make", [lambda: SeededSampler(11), lambda: PairSampler(11, disjoint=False), lambda: PairSampler(22)])
+@pytest.mark.parametrize(
+    "make", [lambda: SeededSampler(11), lambda: PairSampler(11, disjoint=False), lambda: PairSampler(22)]
+)
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_take_equal_and_disjoint_shares(monkeypatch, make, world):
     whole = draws(make(), 2)

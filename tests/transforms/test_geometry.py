@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mrsynth.transforms import bounding_box, box_grid, box_map, resample
+from mrsynth.transforms import bounding_box, box_grid, box_map, geometry, resample
 from mrsynth.transforms.geometry import affine_of, to_sitk
 
 OBLIQUE = np.array([[-1.9, 0.3, 0.1, 80.0], [0.3, 1.9, -0.2, -60.0], [0.1, 0.15, 2.5, 12.0], [0, 0, 0, 1]])
@@ -64,6 +64,32 @@ def test_nearest_never_makes_a_label_value():
         target = box_grid(OBLIQUE, np.array([-2.0, 0.3, 1]), np.array([12.0, 14, 15.5]), np.array(size))
         found = resample(label, OBLIQUE, size, target, "nearest")
         assert set(np.unique(found)) <= {0, 1, 2, 4} and found.dtype == np.uint8
+
+
+def test_nearest_by_indexing_is_what_a_resampler_gives(monkeypatch):
+    """Parallel axes take a short way; turned ones do not. Both must agree, halves between two voxels included."""
+    random = np.random.default_rng(0)
+    label = random.choice(np.array([0, 1, 2, 4], np.uint8), (13, 14, 15))
+    cases = [((13, 14, 15), np.zeros(3), np.array([13.0, 14, 15]), np.eye(4))]
+    cases += [
+        ((13, 14, 10), np.zeros(3), np.array([13.0, 14, 15]), np.eye(4)),
+        ((26, 7, 5), -np.ones(3), 15 * np.ones(3), np.eye(4)),
+    ]
+    for _ in range(20):
+        world_map = np.diag([*random.uniform(0.7, 1.4, 3), 1])
+        world_map[:3, 3] = random.uniform(-9, 9, 3)
+        low = random.uniform(-3, 4, 3)
+        cases.append((tuple(random.integers(3, 25, 3)), low, low + random.uniform(6, 14, 3), world_map))
+    for size, low, high, world_map in cases:
+        for affine in (np.diag([-2.0, -2.0, 3.0, 1.0]), np.diag([1.0, -1.0, -1.0, 1.0])):
+            target = box_grid(affine, low, high, np.array(size))
+            arguments = (label, affine, size, target, "nearest", 7, world_map)
+            short = resample(*arguments)
+            with monkeypatch.context() as patch:
+                patch.setattr(geometry, "_pick_nearest", lambda *_: None)
+                long = resample(*arguments)
+            np.testing.assert_array_equal(short, long)
+            assert short.dtype == long.dtype
 
 
 def test_smoothing_before_coarsening_keeps_means_and_leaves_finer_axes_alone():

@@ -145,3 +145,26 @@ def test_a_wrong_number_of_sequences_is_refused(subject, refused):
     _, entry = subject
     with refused(expected="4 sequences", found="3 channels", do="channels"):
         LoadSubjectd()({**entry, "image": entry["image"][:3]})
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("slope", [1.0, 0.5])
+@pytest.mark.parametrize("form", ["four files", "one 4D file"])
+def test_either_byte_order_and_scaled_values_are_read(subject, tmp_path, order, slope, form):
+    made, _ = subject
+
+    def save(array, name):
+        nifti = nib.Nifti1Image(array.astype(np.int16), made.affine, nib.Nifti1Header(endianness=order))
+        nifti.header.set_data_dtype(np.dtype(np.int16).newbyteorder(order))
+        nifti.header.set_slope_inter(slope, 0)
+        nib.save(nifti, tmp_path / name)
+        return str(tmp_path / name)
+
+    image = made.image
+    if form == "one 4D file":
+        item = {"image": save(np.moveaxis(image, 0, -1), "x.nii.gz")}
+    else:
+        item = {"image": [save(volume, f"{i}.nii.gz") for i, volume in enumerate(image)]}
+    loaded = LoadSubjectd("image")(item)["image"]
+    np.testing.assert_allclose(loaded.numpy(), image * slope)
+    loaded += 1  # and what is read may be written to

@@ -89,7 +89,7 @@ def test_with_tissue_the_tumour_goes_over_the_tissue(item):
 
 
 def test_a_label_outside_the_brain_does_not_count(item):
-    item["label"] = MetaTensor(torch.ones_like(item["label"]), affine=item["label"].affine)
+    item["label"] = MetaTensor(torch.ones_like(item["label"].as_tensor()), affine=item["label"].affine)
     assert torch.equal(semantic(item, "mask").as_tensor() > 0, item["brain"].as_tensor() > 0)
 
 

@@ -121,11 +121,11 @@ def test_a_named_donor_is_tried_first(pool):
 
 def test_a_poor_transplant_is_redrawn(pool, make_brain):
     huge = item(make_brain(1, scale=1.15), "huge")
-    huge["label"] = MetaTensor((huge["brain"] > 0).to(torch.uint8) * 2, affine=huge["label"].affine)
+    huge["label"] = MetaTensor((huge["brain"].as_tensor() > 0).to(torch.uint8) * 2, affine=huge["label"].affine)
     tiny = item(make_brain(0, scale=0.6), "tiny")
     draw = TumorTransplantd(align=False, min_kept=0.5)
     small = item(make_brain(2), "small")
-    small["label"] = MetaTensor(torch.zeros_like(small["label"]), affine=small["label"].affine)
+    small["label"] = MetaTensor(torch.zeros_like(small["label"].as_tensor()), affine=small["label"].affine)
     small["label"][0, 11:13, 11:13, 9:11] = 1
     done = draw({**tiny, "donors": [huge, small], "donor": 0})
     assert done["transplant"] == {"donor": "small", "kept": 1.0, "tries": 2}

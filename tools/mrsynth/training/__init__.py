@@ -9,7 +9,7 @@ from mrsynth.training.checkpoint import (
     trained_settings,
 )
 from mrsynth.training.distributed import choose_device, local_device, rank, start, stop, unwrap, world_size, wrap
-from mrsynth.training.handlers import RunHandlers
+from mrsynth.training.handlers import RunHandlers, command
 from mrsynth.training.history import History
 from mrsynth.training.montage import Row, save_montage, tumour_centre
 from mrsynth.training.precision import Precision, PrecisionInferer
@@ -35,6 +35,7 @@ __all__ = [
     "SeededDataset",
     "SeededSampler",
     "choose_device",
+    "command",
     "derived_seed",
     "load_checkpoint",
     "load_weights",

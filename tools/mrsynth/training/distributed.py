@@ -30,8 +30,9 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Leave the process group."""
+    """Leave the process group, once every rank has come to its end."""
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
 
 

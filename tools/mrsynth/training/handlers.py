@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from mrsynth.errors import UserError
 from mrsynth.files import unwritable
+from mrsynth.home import cache_home
 from mrsynth.manifest import check_overlap
 from mrsynth.training.checkpoint import CHECKPOINT, WEIGHTS, load_checkpoint, save_checkpoint, save_weights
 from mrsynth.training.distributed import barrier, rank
@@ -264,6 +265,25 @@ def diverged(expected: str, engine: Any) -> UserError:
         "training",
         "lower learning_rate, or set amp to none; the last checkpoint is sound",
     )
+
+
+def command(run_id: str, bundle_root: str | os.PathLike, config: str, **options: Any) -> str:
+    """The command line of a bundle's run, for the user to type next.
+
+    Args:
+        run_id: such as ``evaluate``.
+        bundle_root: the bundle's folder.
+        config: name of a file in its ``configs``.
+        options: overrides; None, the bundle's own folder and anything in the cache folder are defaults, left out.
+    """
+    root, here = Path(bundle_root), Path.cwd()
+    file = root / "configs" / config
+    words = ["python -m monai.bundle run", run_id, "--config_file"]
+    words.append(str(file.relative_to(here) if file.is_relative_to(here) else file))
+    for name, value in options.items():
+        if value is not None and str(value) != str(root) and not Path(str(value)).is_relative_to(cache_home()):
+            words += [f"--{name}", str(value)]
+    return " ".join(words)
 
 
 def _brief(value: Any) -> Any:

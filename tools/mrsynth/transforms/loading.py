@@ -64,11 +64,11 @@ def read_volume(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
         ) from error
 
 
-def _voxels(proxy: nibabel.arrayproxy.ArrayProxy, data: bytes) -> np.ndarray:
+def _voxels(proxy: Any, data: bytes) -> np.ndarray:
     """The voxels of an inflated NIfTI file, without a copy where they need no scaling.
 
     Args:
-        proxy: what nibabel made of the file's beginning.
+        proxy: the ``ArrayProxy`` that nibabel made of the file's beginning.
         data: the whole file.
     """
     count = int(np.prod(proxy.shape))
@@ -144,11 +144,11 @@ class LoadSubjectd(MapTransform):
 
 
 def _stack(arrays: list[np.ndarray]) -> np.ndarray:
-    """Channel-first array; the files' memory order (X fastest) is kept, since turning it costs more than reading."""
-    if len(arrays) == 1:
-        volume = arrays[0]
-        return np.moveaxis(volume, -1, 0) if volume.ndim == 4 else volume[None]
-    buffer = np.empty((len(arrays), *arrays[0].T.shape), dtype=np.result_type(*arrays))
+    """Channel-first array of our own; the files' memory order (X fastest) is kept, since turning costs time."""
+    if len(arrays) == 1 and arrays[0].ndim == 4:
+        arrays = list(np.moveaxis(arrays[0], -1, 0))
+    dtype = np.result_type(*arrays).newbyteorder("=")  # a file may have the other byte order, torch may not
+    buffer = np.empty((len(arrays), *arrays[0].T.shape), dtype)
     for channel, array in enumerate(arrays):
         buffer[channel] = array.T
     return buffer.transpose(0, 3, 2, 1)
