@@ -14,7 +14,7 @@ import pytest
 import torch
 from mrsynth.conventions import SEQUENCES
 from mrsynth.files import sha256
-from mrsynth.manifest import check_lineage, load_datalist
+from mrsynth.manifest import check_lineage, index, load_datalist
 from mrsynth.training import save_weights
 from mrsynth.transforms.geometry import as_array
 
@@ -209,3 +209,8 @@ def test_a_label_drawn_by_a_person_comes_back_on_its_own_grid(bundle_workflow, f
     assert tuple(pred.shape) == (4, *drawn.shape) and pred.dtype == torch.int16
     assert np.allclose(pred.affine, volume(folder, "seg").affine)
     assert np.array_equal((as_array(pred) != 0).all(axis=0), drawn > 0)
+
+
+def test_indexing_a_synthetic_folder_would_lose_the_parents_and_is_refused(four, refused):
+    with refused(found="synthetic", do="datalist.json"):
+        index(four, use_cache=False)

@@ -419,14 +419,11 @@ def test_written_datalist_is_relative_inside_and_absolute_outside(tmp_path, make
     outside = json.loads((tmp_path / "lists" / "outside.json").read_text())
     assert items(outside) == items(datalist)
     expected = load_datalist(datalist)
-    assert (
-        load_datalist(tmp_path / "inside.json") == load_datalist(tmp_path / "lists" / "outside.json") == expected
-    )
+    assert load_datalist(tmp_path / "inside.json") == load_datalist(tmp_path / "lists" / "outside.json") == expected
     shutil.move(tmp_path / "data", tmp_path / "moved" / "data")  # a datalist inside moves with its data
     shutil.move(tmp_path / "inside.json", tmp_path / "moved" / "inside.json")
     assert (
-        load_datalist(tmp_path / "moved" / "inside.json")["training"][0]["subject"]
-        == inside["training"][0]["subject"]
+        load_datalist(tmp_path / "moved" / "inside.json")["training"][0]["subject"] == inside["training"][0]["subject"]
     )
 
 
@@ -470,9 +467,7 @@ def test_second_index_reads_nothing_and_a_changed_file_is_read_again(tmp_path, m
     first = index(tmp_path / "data")
     read = []
     check = indexing.check_subject
-    monkeypatch.setattr(
-        indexing, "check_subject", lambda files: read.append(files["label"].parent) or check(files)
-    )
+    monkeypatch.setattr(indexing, "check_subject", lambda files: read.append(files["label"].parent) or check(files))
     assert index(tmp_path / "data") == first
     assert read == []
     (folders[2] / f"{folders[2].name}_t1.nii.gz").write_bytes(b"")
@@ -498,9 +493,7 @@ def test_cache_that_cannot_be_read_or_written_is_no_obstacle(tmp_path, make, mon
 # real data -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(
-    "MRSYNTH_TEST_DATA" not in os.environ, reason="MRSYNTH_TEST_DATA names no folder of real subjects"
-)
+@pytest.mark.skipif("MRSYNTH_TEST_DATA" not in os.environ, reason="MRSYNTH_TEST_DATA names no folder of real subjects")
 def test_real_subjects(tmp_path):
     out = tmp_path / "datalist.json"
     datalist = index(os.environ["MRSYNTH_TEST_DATA"], out=out)

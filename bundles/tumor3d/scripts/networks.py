@@ -279,9 +279,7 @@ def build_generator(
     if kind not in GENERATORS:
         raise UserError(f"generator: one of {sorted(GENERATORS)}", repr(kind), "generator", "choose one of these")
     if spectral_norm not in SPECTRAL_NORM:
-        raise UserError(
-            f"spectral_norm: one of {SPECTRAL_NORM}", repr(spectral_norm), "spectral_norm", "choose one"
-        )
+        raise UserError(f"spectral_norm: one of {SPECTRAL_NORM}", repr(spectral_norm), "spectral_norm", "choose one")
     network = GENERATORS[kind](
         in_channels=in_channels,
         feature_maps=feature_maps,

@@ -31,9 +31,7 @@ def label_channels(condition: str, label_encoding: str) -> int:
         UserError: an unknown condition or encoding.
     """
     if label_encoding not in ENCODINGS:
-        raise UserError(
-            f"label_encoding: one of {ENCODINGS}", repr(label_encoding), "label_encoding", "choose one"
-        )
+        raise UserError(f"label_encoding: one of {ENCODINGS}", repr(label_encoding), "label_encoding", "choose one")
     return len(condition_values(condition)) if label_encoding == "one_hot" else 1
 
 

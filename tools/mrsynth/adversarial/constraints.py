@@ -13,9 +13,7 @@ from mrsynth.adversarial.rounds import Play
 class Constraint:
     """No constraint; the base of the others."""
 
-    def penalty(
-        self, critic: Callable[..., torch.Tensor], play: Play, fake: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
+    def penalty(self, critic: Callable[..., torch.Tensor], play: Play, fake: torch.Tensor) -> dict[str, torch.Tensor]:
         """Terms that are added to the critic's loss before its one backward pass, by name."""
         return {}
 
@@ -48,9 +46,7 @@ class GradientPenalty(Constraint):
     def __init__(self, weight: float = 10.0) -> None:
         self.weight = weight
 
-    def penalty(
-        self, critic: Callable[..., torch.Tensor], play: Play, fake: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
+    def penalty(self, critic: Callable[..., torch.Tensor], play: Play, fake: torch.Tensor) -> dict[str, torch.Tensor]:
         real = play.real.float()
         share = torch.rand(real.shape[0], *[1] * (real.dim() - 1)).to(real.device)
         between = (share * real + (1 - share) * fake.detach().float()[: real.shape[0]]).requires_grad_()

@@ -60,8 +60,7 @@ def load_datalist(
             "channels": _channels(content.get("channels"), faults, "channels"),
         }
         parts = {
-            section: [_resolve(item, defaults, folder, faults) for item in content[section]]
-            for section in sections
+            section: [_resolve(item, defaults, folder, faults) for item in content[section]] for section in sections
         }
     if faults:
         more = f"\n    ... and {len(faults) - MOST_LINES} more" if len(faults) > MOST_LINES else ""
@@ -95,9 +94,7 @@ def resolve_datalist(
     if datalist:
         return load_datalist(datalist, sections)
     if not dataset_dir:
-        raise UserError(
-            "dataset_dir or datalist", "neither", "config", "give --dataset_dir DIR or --datalist FILE"
-        )
+        raise UserError("dataset_dir or datalist", "neither", "config", "give --dataset_dir DIR or --datalist FILE")
     return load_datalist(index(dataset_dir, **options), sections)
 
 
@@ -159,9 +156,7 @@ def _faults(section: str, items: Any, content: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def _resolve(
-    item: Mapping[str, Any], defaults: Mapping[str, Any], folder: Path, faults: list[str]
-) -> dict[str, Any]:
+def _resolve(item: Mapping[str, Any], defaults: Mapping[str, Any], folder: Path, faults: list[str]) -> dict[str, Any]:
     """The item with absolute paths and its own label map and channels."""
     resolved = {**defaults, **item}
     for key in ("image", "label"):

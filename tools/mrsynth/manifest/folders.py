@@ -81,6 +81,7 @@ def find_subjects(root: Path, dataset: str | None = None) -> Found:
             "read data_manifest/" + told.id + ".json for what it is and how to use it",
         )
     tree = _walk(root)
+    _refuse_synthetic(tree)
     known = [load_card(card_id) for card_id in card_ids() if card_id != GENERIC]
     generic = load_card(GENERIC)
     if told and told.indexable and (subjects := _group(tree, told)):
@@ -88,9 +89,7 @@ def find_subjects(root: Path, dataset: str | None = None) -> Found:
     hits = {card.id: subjects for card in known if card.indexable and (subjects := _group(tree, card))}
     if len(hits) > 1:
         counts = ", ".join(f"{card_id} ({len(subjects)} subjects)" for card_id, subjects in hits.items())
-        raise UserError(
-            "subjects of one dataset", counts, root, "say which with --dataset, or give its own folder"
-        )
+        raise UserError("subjects of one dataset", counts, root, "say which with --dataset, or give its own folder")
     others = _group(tree, generic)
     if hits:
         ((card_id, subjects),) = hits.items()
@@ -125,6 +124,19 @@ def _walk(root: Path) -> list[tuple[str, list[str]]]:
         folders[:] = sorted(name for name in folders if not name.startswith(".")) * (len(below.parts) < MAX_DEPTH)
         tree.append((folder, sorted(name for name in files if not name.startswith("."))))
     return tree
+
+
+def _refuse_synthetic(tree: list[tuple[str, list[str]]]) -> None:
+    """A synthetic set has a sidecar ``<id>/<id>.json`` a subject; indexed anew it would lose its parents."""
+    for folder, files in tree:
+        sidecar = Path(folder, f"{Path(folder).name}.json")
+        if sidecar.name in files and '"recipient"' in sidecar.read_text(encoding="utf-8"):
+            raise UserError(
+                "subjects as their dataset publishes them",
+                "synthetic ones, whose parents an index of the folder would lose",
+                folder,
+                "give the datalist.json that was written beside them (--datalist)",
+            )
 
 
 def _group(tree: list[tuple[str, list[str]]], card: Card) -> dict[str, Subject]:

@@ -101,9 +101,7 @@ def index(
     bad = {entry["subject"] for entry in skipped}
     good = [subject for subject in found.subjects if subject.id not in bad]
     if not good:
-        raise UserError(
-            "at least one subject that can be used", "none:\n" + _listed(skipped), root, "repair the files"
-        )
+        raise UserError("at least one subject that can be used", "none:\n" + _listed(skipped), root, "repair the files")
     datalist = _datalist(found, good, _split(good, options), options)
     datalist["skipped"] = skipped
     datalist["warnings"] = found.warnings + [
@@ -139,9 +137,7 @@ def summary(datalist: Mapping[str, Any]) -> str:
     """A few lines on a datalist, for the screen."""
     counts = ", ".join(f"{len(datalist[section])} {section}" for section in SECTIONS)
     lines = [f"{datalist['name']}: {counts}; licence: {datalist['licence']}"]
-    lines += [
-        f"skipped {entry['subject']}: {'; '.join(entry['why'])}" for entry in datalist["skipped"][:MOST_LINES]
-    ]
+    lines += [f"skipped {entry['subject']}: {'; '.join(entry['why'])}" for entry in datalist["skipped"][:MOST_LINES]]
     lines += [f"warning: {text}" for text in datalist["warnings"][:MOST_LINES]]
     return "\n".join(lines)
 

@@ -49,9 +49,7 @@ def split_subjects(
     """
     ids = sorted(subjects, key=natural)
     if len(set(ids)) != len(ids):
-        raise UserError(
-            "each subject once", f"{len(ids) - len(set(ids))} ids twice", "split", "rename one of each"
-        )
+        raise UserError("each subject once", f"{len(ids) - len(set(ids))} ids twice", "split", "rename one of each")
     groups = _ranked(ids, mode, seed, patients or {})
     if folds is None:
         groups, chosen = _take(groups, _count("test", test, len(ids)), isinstance(test, Integral), "test")
@@ -97,14 +95,10 @@ def _count(part: str, wanted: float | int, n: int) -> int:
         raise UserError("a share from 0 to below 1, or a count", f"{wanted!r}", part, "correct it")
     if isinstance(wanted, Integral):
         if wanted > n:
-            raise UserError(
-                f"at most {n}, the number of subjects", f"{wanted}", part, "take fewer, or add subjects"
-            )
+            raise UserError(f"at most {n}, the number of subjects", f"{wanted}", part, "take fewer, or add subjects")
         return int(wanted)
     if wanted >= 1:
-        raise UserError(
-            "a share from 0 to below 1, or a count", f"{wanted!r}", part, "write a count as a whole number"
-        )
+        raise UserError("a share from 0 to below 1, or a count", f"{wanted!r}", part, "write a count as a whole number")
     return max(1, math.floor(wanted * n + 0.5)) if wanted else 0
 
 

@@ -9,7 +9,7 @@ from mrsynth.training.checkpoint import (
     trained_settings,
 )
 from mrsynth.training.distributed import choose_device, local_device, rank, start, stop, unwrap, world_size, wrap
-from mrsynth.training.handlers import RunHandlers, command
+from mrsynth.training.handlers import RunHandlers, check_writable, command
 from mrsynth.training.history import History
 from mrsynth.training.montage import Row, save_montage, tumour_centre
 from mrsynth.training.precision import Precision, PrecisionInferer
@@ -34,6 +34,7 @@ __all__ = [
     "RunHandlers",
     "SeededDataset",
     "SeededSampler",
+    "check_writable",
     "choose_device",
     "command",
     "derived_seed",

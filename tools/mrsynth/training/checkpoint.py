@@ -208,7 +208,7 @@ def trained_settings(
     wrong = [k for k, v in chosen.items() if k in trained and k not in free and trained[k] != v]
     if wrong:
         raise UserError(
-            f"the settings that the weights were trained with: {({k: trained[k] for k in wrong})}",
+            f"the settings that the weights were trained with: { ({k: trained[k] for k in wrong}) }",
             str({k: chosen[k] for k in wrong}),
             weights,
             "leave these settings out, or train with them first",

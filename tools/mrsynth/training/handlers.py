@@ -109,14 +109,9 @@ class RunHandlers:
 
     def _prepare_folders(self) -> None:
         for folder in (self.models, self.logs):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                probe = folder / ".tmp-writable"
-                probe.touch()
-                for leftover in folder.glob(".tmp-*"):  # of a process that was killed while writing
-                    leftover.unlink()
-            except OSError as error:
-                raise unwritable(folder, error) from error
+            check_writable(folder)
+            for leftover in folder.glob(".tmp-*"):  # of a process that was killed while writing
+                leftover.unlink()
 
     def _restore(self, engine: Any) -> None:
         path = self.models / CHECKPOINT
@@ -163,9 +158,7 @@ class RunHandlers:
 
     def _open_bar(self, engine: Any) -> None:
         total = engine.state.max_epochs * engine.state.epoch_length
-        self.bar = tqdm(
-            total=total, initial=engine.state.iteration, unit="it", file=sys.stdout, dynamic_ncols=True
-        )
+        self.bar = tqdm(total=total, initial=engine.state.iteration, unit="it", file=sys.stdout, dynamic_ncols=True)
 
     def _log(self, engine: Any) -> None:
         values = {k: v for k, v in engine.state.output.items() if isinstance(v, float)}
@@ -265,6 +258,21 @@ def diverged(expected: str, engine: Any) -> UserError:
         "training",
         "lower learning_rate, or set amp to none; the last checkpoint is sound",
     )
+
+
+def check_writable(folder: str | os.PathLike) -> None:
+    """Make ``folder`` and try to write in it, before the work starts.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    probe = Path(folder) / f".tmp-{os.getpid()}"
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise unwritable(folder, error) from error
 
 
 def command(run_id: str, bundle_root: str | os.PathLike, config: str, **options: Any) -> str:

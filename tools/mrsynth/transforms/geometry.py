@@ -105,10 +105,8 @@ def resample(
     return sitk.GetArrayFromImage(result).T
 
 
-def _pick_nearest(
-    array: np.ndarray, index_map: np.ndarray, size: tuple[int, ...], fill: float
-) -> np.ndarray | None:
-    """Nearest neighbours by plain indexing, several times faster than a resampler; None where the axes are not parallel.
+def _pick_nearest(array: np.ndarray, index_map: np.ndarray, size: tuple[int, ...], fill: float) -> np.ndarray | None:
+    """Nearest neighbours by plain indexing, several times faster than a resampler; None where axes are not parallel.
 
     Args:
         array: ``(X, Y, Z)``.

@@ -88,9 +88,7 @@ class CropResampled(MapTransform):
             corner[:3, 3] += affine[:3, :3] @ start
             part = as_array(volume)[:, start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
             smooth = interpolation != "nearest"
-            channels = [
-                resample(c, corner, self.spatial_size, target, interpolation, antialias=smooth) for c in part
-            ]
+            channels = [resample(c, corner, self.spatial_size, target, interpolation, antialias=smooth) for c in part]
             meta = {**volume.meta, "affine": torch.from_numpy(target)}
             stacked = np.stack([c.T for c in channels]).transpose(0, 3, 2, 1)  # X stays fastest in memory
             item[key] = MetaTensor(torch.from_numpy(stacked), meta=meta)

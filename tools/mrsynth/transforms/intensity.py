@@ -70,9 +70,7 @@ class RescaleInsideBraind(MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if mode not in ("percentiles", "minmax"):
-            raise UserError(
-                "intensity mode percentiles or minmax", repr(mode), "RescaleInsideBraind", "choose one"
-            )
+            raise UserError("intensity mode percentiles or minmax", repr(mode), "RescaleInsideBraind", "choose one")
         self.mask_key, self.mode, self.percentiles = mask_key, mode, percentiles
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:

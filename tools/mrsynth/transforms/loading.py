@@ -59,9 +59,7 @@ def read_volume(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
         mha = sitk.ReadImage(name)
         return sitk.GetArrayFromImage(mha).T, affine_of(mha)
     except DAMAGED as error:  # type: ignore[misc]  # isal has no stubs
-        raise UserError(
-            "a readable image", f"{type(error).__name__}: {error}", path, "fetch the file again"
-        ) from error
+        raise UserError("a readable image", f"{type(error).__name__}: {error}", path, "fetch the file again") from error
 
 
 def _voxels(proxy: Any, data: bytes) -> np.ndarray:

@@ -193,9 +193,7 @@ class EncodeSemanticd(MapTransform):
         for key in self.key_iterator(item):
             semantic = item[key]
             encoded = encode(torch.as_tensor(semantic), self.values, self.one_hot, self.scale)
-            item[key] = (
-                MetaTensor(encoded, meta=dict(semantic.meta)) if isinstance(semantic, MetaTensor) else encoded
-            )
+            item[key] = MetaTensor(encoded, meta=dict(semantic.meta)) if isinstance(semantic, MetaTensor) else encoded
         return item
 
 
@@ -217,7 +215,5 @@ def encode(semantic: torch.Tensor, values: Sequence[int], one_hot: bool, scale: 
 def condition_values(condition: str) -> tuple[int, ...]:
     """Values of a kind of condition, checked."""
     if condition not in CONDITIONS:
-        raise UserError(
-            f"condition: one of {sorted(CONDITIONS)}", repr(condition), "condition", "choose one of these"
-        )
+        raise UserError(f"condition: one of {sorted(CONDITIONS)}", repr(condition), "condition", "choose one of these")
     return CONDITIONS[condition]
