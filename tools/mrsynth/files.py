@@ -39,7 +39,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -65,7 +65,7 @@ def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
         raise unwritable(path, error) from error
     try:
         yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
+        os.chmod(temporary, 0o777 & ~umask())
         shutil.rmtree(path, ignore_errors=True)
         os.replace(temporary, path)
     except BaseException as error:
@@ -101,7 +101,8 @@ def _is_full_disk(error: BaseException | None) -> bool:
     return _is_full_disk(error.__cause__ or error.__context__)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The process's file mode creation mask."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

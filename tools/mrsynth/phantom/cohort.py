@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError
-from mrsynth.files import atomic_path, unwritable, write_json
+from mrsynth.files import atomic_path, umask, unwritable, write_json
 from mrsynth.home import cache_home
 from mrsynth.phantom.grid import Grid
 from mrsynth.phantom.subject import make_subject
@@ -81,7 +81,7 @@ def make_cohort(
         _make_all(temporary, missing, seed, spacing, workers or _sensible_workers(len(missing)))
         if not present:
             write_json(temporary / CARD, card)
-            os.chmod(temporary, 0o777 & ~_umask())
+            os.chmod(temporary, 0o777 & ~umask())
             if out.exists():  # empty, as was seen above
                 out.rmdir()
             os.replace(temporary, out)
@@ -279,9 +279,3 @@ def _follow(child: subprocess.Popen, bar: tqdm) -> None:
         raise UserError(**problem)
     if child.wait() != 0:
         raise RuntimeError(f"a worker that makes phantom subjects ended with status {child.returncode}; see above")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
