@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+
 from mrsynth.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

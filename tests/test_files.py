@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from mrsynth.files import atomic_path, sha256, write_json
 from mrsynth.home import cache_home
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from mrsynth.adversarial import LatentRound, NonSaturating, TwoPlayerTrainer
 from torch import nn
+
+from mrsynth.adversarial import LatentRound, NonSaturating, TwoPlayerTrainer
 
 
 class Mlp(nn.Sequential):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mrsynth.adversarial import Hinge, LeastSquares, NonSaturating, Wasserstein
 from torch.nn import functional as F
+
+from mrsynth.adversarial import Hinge, LeastSquares, NonSaturating, Wasserstein
 
 REAL, FAKE = torch.randn(2, 1, 3, 3, 2) * 2, torch.randn(4, 1, 3, 3, 2) * 2
 

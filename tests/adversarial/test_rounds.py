@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.data import MetaTensor
+
 from mrsynth.adversarial import ClassRound, LatentRound, TranslationRound, TransplantRound
 
 CPU = torch.device("cpu")

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 from ignite.engine import Events
+
 from mrsynth.adversarial import Alternating, CriticSteps, GameEvents, LatentRound, Together
 
 

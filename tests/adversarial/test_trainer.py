@@ -9,6 +9,8 @@ import pytest
 import torch
 from ignite.engine import Events
 from ignite.handlers import EMAHandler
+from torch import nn
+
 from mrsynth.adversarial import (
     L1,
     Alternating,
@@ -25,7 +27,6 @@ from mrsynth.adversarial import (
 )
 from mrsynth.networks import add_spectral_norm
 from mrsynth.training import Precision, seed_everything
-from torch import nn
 
 CPU = torch.device("cpu")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from monai.inferers import SimpleInferer
+
 from mrsynth.errors import user_error_in
 
 

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+
 from mrsynth.conventions import SEQUENCES
 from mrsynth.files import sha256
 from mrsynth.manifest import check_lineage, index, load_datalist

@@ -6,8 +6,9 @@ import copy
 
 import pytest
 import torch
-from mrsynth.networks import add_spectral_norm, folded_state_dict, power_iteration
 from torch import nn
+
+from mrsynth.networks import add_spectral_norm, folded_state_dict, power_iteration
 
 
 @pytest.fixture(scope="module")

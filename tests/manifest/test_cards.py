@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from mrsynth.conventions import LABELS, SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.manifest import card_ids, load_card

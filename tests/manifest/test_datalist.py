@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from mrsynth.errors import UserError
 from mrsynth.manifest import check_lineage, check_overlap, load_datalist, resolve_datalist
 

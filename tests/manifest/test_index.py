@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from monai.data import load_decathlon_datalist
+
 from mrsynth.errors import UserError
 from mrsynth.manifest import SECTIONS, index, indexing, load_datalist, summary
 from mrsynth.manifest.splits import split_subjects

@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+
 from mrsynth.errors import UserError
 from mrsynth.manifest import SECTIONS, read_patients, split_subjects
 

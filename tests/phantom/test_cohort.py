@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+
 from mrsynth.errors import UserError
 from mrsynth.files import sha256
 from mrsynth.phantom import cohort as module

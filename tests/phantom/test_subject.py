@@ -6,12 +6,13 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from scipy import ndimage
+
 from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.phantom import make_subject
 from mrsynth.phantom.anatomy import Anatomy, load_template
 from mrsynth.phantom.tumor import choose_centre, draw_plan, grow, push
-from scipy import ndimage
 
 SEED = 11
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from scipy import ndimage
+
 from mrsynth.synthesis import FinishImaged, from_int16, mapping, to_int16
 from mrsynth.transforms import BrainMaskd, CropResampled, RescaleInsideBraind
-from scipy import ndimage
 
 
 def test_the_mapping_is_inverted_to_half_a_step():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+
 from mrsynth.synthesis import header_of, write_nifti
 
 AFFINE = np.array([[-1.0, 0, 0, 0.5], [0, -1.0, 0, 239], [0, 0, 1.2, -3], [0, 0, 0, 1]])

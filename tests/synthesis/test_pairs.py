@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+
 from mrsynth.synthesis import TransplantPairs, ordered_pairs
 from mrsynth.transforms import CropResampled
 

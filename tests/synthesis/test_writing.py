@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+
 from mrsynth.manifest import load_datalist
 from mrsynth.synthesis import SubjectWriter, parents_in, write_nifti
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from monai.engines import Trainer
 from monai.transforms import Randomizable, Transform
-from mrsynth.training import RunHandlers, SeededDataset, SeededSampler
 from torch import nn
+
+from mrsynth.training import RunHandlers, SeededDataset, SeededSampler
 
 
 class Jitter(Randomizable, Transform):

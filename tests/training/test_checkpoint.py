@@ -9,11 +9,12 @@ import sys
 
 import pytest
 import torch
+from torch import nn
+
 from mrsynth import files
 from mrsynth.files import sha256
 from mrsynth.networks import add_spectral_norm
 from mrsynth.training import load_checkpoint, load_weights, read_safely, save_checkpoint, save_weights
-from torch import nn
 
 RECORD = {"subjects": ["BraTS2021_00000", "BraTS2021_00001"], "epoch": 3}
 

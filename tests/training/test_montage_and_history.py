@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from matplotlib.image import imread
+
 from mrsynth.training import History, Row, save_montage, tumour_centre
 from mrsynth.training.montage import COLOURS, draw
 

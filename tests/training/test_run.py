@@ -9,6 +9,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from matplotlib.image import imread
+
 from mrsynth.errors import UserError
 from mrsynth.training import choose_device, load_checkpoint, read_safely, start
 from mrsynth.training.montage import Row

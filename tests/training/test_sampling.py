@@ -12,8 +12,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from mrsynth.training import Draw, PairSampler, SeededDataset, SeededSampler, derived_seed, sampling, seed_everything
 from torch.utils.data import DataLoader
+
+from mrsynth.training import Draw, PairSampler, SeededDataset, SeededSampler, derived_seed, sampling, seed_everything
 
 
 def draws(sampler, epoch: int) -> list[Draw]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from mrsynth.training import save_weights, trained_settings
 
 DEFAULTS = {"size": [8, 8, 8], "maps": 16, "align": True}

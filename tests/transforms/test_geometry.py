@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from mrsynth.transforms import bounding_box, box_grid, box_map, geometry, resample
 from mrsynth.transforms.geometry import affine_of, to_sitk
 

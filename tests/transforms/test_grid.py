@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+
 from mrsynth.transforms import CropResampled, bounding_box, to_native
 
 SHAPE = (24, 24, 20)

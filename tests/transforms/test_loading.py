@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+
 from mrsynth.transforms import LoadSubjectd, map_labels, read_volume
 
 SEQUENCES = ("t1", "t1ce", "t2", "flair")

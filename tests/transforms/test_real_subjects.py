@@ -8,6 +8,7 @@ import os
 import numpy as np
 import pytest
 from monai.transforms import Compose
+
 from mrsynth.manifest import resolve_datalist
 from mrsynth.transforms import BrainMaskd, CropResampled, LoadSubjectd, transplant
 

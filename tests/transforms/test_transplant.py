@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+
 from mrsynth.transforms import TumorTransplantd, bounding_box, transplant
 
 

@@ -20,6 +20,7 @@ import fire
 import numpy as np
 import SimpleITK as sitk
 from monai.transforms import Compose
+
 from mrsynth.manifest import resolve_datalist
 from mrsynth.training import DiskCache, SeededDataset
 from mrsynth.transforms import BrainMaskd, CropResampled, LoadSubjectd, RescaleInsideBraind, SemanticLabeld

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
+from torch import nn
+
 from mrsynth import __version__
 from mrsynth.conventions import ENHANCING, SEQUENCES
 from mrsynth.errors import UserError
@@ -30,7 +32,6 @@ from mrsynth.synthesis import ordered_pairs
 from mrsynth.training import SeededDataset
 from mrsynth.transforms import EncodeSemanticd, SemanticLabeld, transplant
 from mrsynth.transforms.geometry import as_array
-from torch import nn
 
 from .preprocessing import preprocessing
 

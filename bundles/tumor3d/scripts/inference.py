@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from monai.transforms import Compose, CopyItemsd, Lambdad, LoadImaged, SelectItemsd
+
 from mrsynth.transforms import CropResampled, EncodeSemanticd, SemanticLabeld
 
 from .preprocessing import Rename, to_grid

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import torch
 from monai.networks.blocks.spade_norm import SPADE
-from mrsynth.errors import UserError
-from mrsynth.networks import add_spectral_norm
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+from mrsynth.errors import UserError
+from mrsynth.networks import add_spectral_norm
 
 SPECTRAL_NORM = ("none", "critic", "both")
 

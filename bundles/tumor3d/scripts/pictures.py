@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from monai.transforms import Compose
+from torch import nn
+
 from mrsynth.training import Row, SeededDataset, tumour_centre
 from mrsynth.transforms.geometry import as_array
-from torch import nn
 
 
 class FixedSubjects:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from monai.transforms import Compose, CopyItemsd, RandFlipd, SelectItemsd, Transform
+
 from mrsynth.errors import UserError
 from mrsynth.transforms import (
     BrainMaskd,
