@@ -191,8 +191,8 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, start_bundle: Callable) -
 
 
 @contextmanager
-def workflow(bundle: str, config: str, **options: object) -> Iterator[object]:
-    """A bundle's config, ready to ``run()`` in this process, as ``python -m monai.bundle run`` makes it."""
+def workflow(bundle: str, config: str | tuple[str, ...], **options: object) -> Iterator[object]:
+    """A bundle's config (with its overlays), ready to ``run()`` here, as ``python -m monai.bundle run`` makes it."""
     import torch
     from monai.bundle import ConfigWorkflow
 
@@ -200,7 +200,7 @@ def workflow(bundle: str, config: str, **options: object) -> Iterator[object]:
     torch.set_num_threads(1)  # as start_bundle: sums come out the same
     with scripts_of(bundle):
         made = ConfigWorkflow(
-            str(folder / "configs" / f"{config}.json"),
+            [str(folder / "configs" / f"{name}.json") for name in ([config] if isinstance(config, str) else config)],
             meta_file=str(folder / "configs" / "metadata.json"),
             logging_file=False,
             workflow_type="inference",

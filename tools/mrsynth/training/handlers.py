@@ -163,7 +163,9 @@ class RunHandlers:
     def _log(self, engine: Any) -> None:
         values = {k: v for k, v in engine.state.output.items() if isinstance(v, float)}
         self.history.add(engine.state.epoch, engine.state.iteration, values)
-        shown = {k.replace("_loss", ""): f"{v:.3f}" for k, v in values.items() if k.endswith("_loss") or k == "l1"}
+        shown = {
+            k.replace("_loss", ""): f"{v:.3f}" for k, v in sorted(values.items()) if k.endswith("_loss") or k == "l1"
+        }
         shown = shown or {"loss": f"{values['loss']:.3f}"}
         self.bar.set_description(f"epoch {engine.state.epoch}/{engine.state.max_epochs}")
         self.bar.set_postfix(
