@@ -1,1 +1,1 @@
-"""Dataset cards and the splits of the papers, as JSON; see ``mrsynth.manifest``."""
+"""Dataset cards, as JSON; see ``mrsynth.manifest``."""

@@ -29,7 +29,7 @@ COMMANDS = {"index": index, "phantom": phantom}
 def main() -> None:
     """Run the command that the arguments name; a user's mistake ends with its message and exit code 1."""
     try:
-        fire.Fire(COMMANDS, name="mrsynth", serialize=lambda r: summary(r) if "training" in r else r)
+        fire.Fire(COMMANDS, name="mrsynth", serialize=lambda r: summary(r) if isinstance(r, dict) else r)
     except UserError as error:
         sys.exit(f"\nCannot go on:{error}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from types import TracebackType
 
@@ -25,12 +26,18 @@ class UserError(ValueError):
         return type(self), (self.expected, self.found, self.where, self.do)
 
 
+_AS_TEXT = re.compile(r"\n  expected: (.*?)\n  found:    (.*?)\n  where:    (.*?)\n  do:       (.*?)(?=\n\n|\Z)", re.S)
+
+
 def user_error_in(error: BaseException | None) -> UserError | None:
     """The :class:`UserError` that ``error`` is or was raised from, if any."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, UserError):
             return error
+        # a DataLoader's worker process passes on nothing but the text of its traceback
+        if parts := list(_AS_TEXT.finditer(str(error))):
+            return UserError(*parts[-1].groups())
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return None
@@ -44,7 +51,9 @@ def show_plainly() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         plain = user_error_in(error)
-        if plain is None or os.environ.get("MRSYNTH_TRACEBACK"):
+        if isinstance(error, KeyboardInterrupt):
+            print("\nStopped. A training goes on from its last epoch with --resume true.", file=sys.stderr)
+        elif plain is None or os.environ.get("MRSYNTH_TRACEBACK"):
             sys.__excepthook__(kind, error, traceback)
         else:
             print(f"\nCannot go on:{plain}", file=sys.stderr)

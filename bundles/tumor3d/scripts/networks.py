@@ -190,7 +190,7 @@ class _SpadeBlock(nn.Module):
         return self.shortcut(x) + y
 
 
-PALETTE_GAIN = 10.0
+PALETTE_GAIN = 5.0
 """Factor of the class values, so that an optimiser whose steps are small against 1 finds them early."""
 
 

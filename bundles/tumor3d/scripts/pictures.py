@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import nn
 
@@ -22,6 +23,7 @@ class FixedSubjects:
         donors: preprocessed training subjects.
         transform: from recipient and donor to the two conditions.
         device: of the network.
+        inferer: calls the network.
         count: recipients shown.
         seed: of the donors.
     """
@@ -33,10 +35,11 @@ class FixedSubjects:
         donors: SeededDataset,
         transform: Compose,
         device: torch.device | str,
+        inferer: Inferer,
         count: int = 2,
         seed: int = 0,
     ) -> None:
-        self.network, self.device = network, device
+        self.network, self.device, self.inferer = network, device, inferer
         self.items = []
         for index in range(min(count, len(recipients))):
             item = dict(recipients[index])
@@ -62,4 +65,5 @@ class FixedSubjects:
         return rows
 
     def _synthesise(self, condition: torch.Tensor) -> np.ndarray:
-        return self.network(torch.as_tensor(condition)[None].to(self.device))[0].float().cpu().numpy()
+        image = torch.as_tensor(condition)[None].to(self.device)
+        return self.inferer(image, self.network)[0].float().cpu().numpy()

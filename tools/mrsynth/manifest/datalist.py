@@ -10,7 +10,7 @@ from typing import Any
 
 from mrsynth.conventions import LABELS
 from mrsynth.errors import UserError
-from mrsynth.manifest.indexing import index
+from mrsynth.manifest.indexing import index, summary
 from mrsynth.manifest.lineage import check_lineage
 from mrsynth.manifest.splits import SECTIONS
 
@@ -82,6 +82,8 @@ def resolve_datalist(
 ) -> dict[str, list[dict[str, Any]]]:
     """What a config calls: the items of ``datalist`` if there is one, else of ``dataset_dir``, indexed now.
 
+    What the index found is printed in a few lines: counts, warnings, subjects left out.
+
     Args:
         dataset_dir: a dataset's folder as published.
         datalist: a datalist file or its content; goes before ``dataset_dir``.
@@ -95,7 +97,9 @@ def resolve_datalist(
         return load_datalist(datalist, sections)
     if not dataset_dir:
         raise UserError("dataset_dir or datalist", "neither", "config", "give --dataset_dir DIR or --datalist FILE")
-    return load_datalist(index(dataset_dir, **options), sections)
+    found = index(dataset_dir, **options)
+    print(summary(found), flush=True)
+    return load_datalist(found, sections)
 
 
 def _read(source: str | os.PathLike | Mapping[str, Any]) -> tuple[Mapping[str, Any], Path, str]:

@@ -21,6 +21,7 @@ def header_of(path: str | os.PathLike) -> nib.Nifti1Header | None:
     header = nib.Nifti1Image.from_filename(path).header.copy()
     for field in FREE_TEXT:
         header[field] = b""
+    header.extensions.clear()  # DICOM remarks, comments: whatever a site wrote there
     header["cal_min"] = header["cal_max"] = 0
     return header
 

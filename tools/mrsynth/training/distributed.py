@@ -26,6 +26,7 @@ def start() -> None:
             "torchrun --standalone --nproc_per_node=2 -m monai.bundle run training --config_file ...",
         )
     if not dist.is_initialized():
+        local_device()  # before NCCL starts, which would take the first GPU on every rank
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
@@ -91,7 +92,5 @@ def choose_device(name: str = "auto") -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
-        raise UserError(
-            f"the device {name}", f"not available here: {first}", "device", "use --device cpu, or --device auto"
-        ) from error
+        raise UserError(f"the device {name}", f"not available here: {first}", "device", "use --device cpu") from error
     return device

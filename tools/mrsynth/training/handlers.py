@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -78,10 +79,18 @@ class RunHandlers:
         self.montage, self.montage_columns, self.montage_every = montage, montage_columns, montage_every
         self.checkpoint_every, self.next_command = checkpoint_every, next_command
         self.best: dict[str, float] = {}
+        self.picture: Path | None = None
         self.main = rank() == 0
 
     def attach(self, engine: Any) -> None:
         """Prepare the folders, restore the state if asked, and register with ``engine``."""
+        if not engine.state.epoch_length or not engine.state.max_epochs or engine.state.max_epochs < 1:
+            raise UserError(
+                "at least one epoch of at least one batch",
+                f"{engine.state.max_epochs} epochs of {engine.state.epoch_length} batches",
+                "max_epochs, batch_size, number of processes",
+                "lower batch_size or the number of processes, raise max_epochs, or add subjects",
+            )
         if self.main:
             self._prepare_folders()
         barrier()
@@ -213,9 +222,8 @@ class RunHandlers:
 
     def _draw(self, epoch: int, iteration: int) -> None:
         rows = self.montage()  # type: ignore[misc]
-        mosaic = save_montage(
-            self.logs / "montage" / f"epoch_{epoch:05d}.png", rows, self.montage_columns, f"epoch {epoch}"
-        )
+        self.picture = self.logs / "montage" / f"epoch_{epoch:05d}.png"
+        mosaic = save_montage(self.picture, rows, self.montage_columns, f"epoch {epoch}")
         self.writer.add_image("montage", mosaic, iteration, dataformats="HWC")
 
     def _save(self, engine: Any) -> None:
@@ -232,9 +240,8 @@ class RunHandlers:
     def _finish(self, engine: Any) -> None:
         self.history.draw(self.logs / "curves.png")
         self._close(engine)
-        pictures = sorted((self.logs / "montage").glob("*.png"))
         lines = [f"  checkpoint  {self.models / CHECKPOINT}", f"  weights     {self.models / WEIGHTS}"]
-        lines += [f"  montage     {pictures[-1]}"] if pictures else []
+        lines += [f"  montage     {self.picture}"] if self.picture else []
         lines += [f"  curves      {self.logs / 'curves.png'}", f"  log folder  {self.logs}"]
         if self.best:
             lines.append("  " + ", ".join(f"{k} {v:.4g}" for k, v in self.best.items()))
@@ -288,12 +295,12 @@ def command(run_id: str, bundle_root: str | os.PathLike, config: str, **options:
     """
     root, here = Path(bundle_root), Path.cwd()
     file = root / "configs" / config
-    words = ["python -m monai.bundle run", run_id, "--config_file"]
+    words = ["python", "-m", "monai.bundle", "run", run_id, "--config_file"]
     words.append(str(file.relative_to(here) if file.is_relative_to(here) else file))
     for name, value in options.items():
         if value is not None and str(value) != str(root) and not Path(str(value)).is_relative_to(cache_home()):
             words += [f"--{name}", str(value)]
-    return " ".join(words)
+    return shlex.join(words)
 
 
 def _brief(value: Any) -> Any:

@@ -10,15 +10,15 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mrsynth.files import atomic_path
+from mrsynth.files import atomic_path, unwritable
 
 
 class History:
-    """Rows of (epoch, iteration, name, value), written whole at each epoch's end.
+    """Rows of (epoch, iteration, name, value), added to a CSV at each epoch's end.
 
     Args:
         path: the CSV file.
-        until_epoch: rows of later epochs, which a killed run left behind, are dropped when the file is read.
+        until_epoch: what a killed run left of later epochs, or of a line, is dropped from the file.
     """
 
     def __init__(self, path: str | os.PathLike, until_epoch: int = 0) -> None:
@@ -26,19 +26,29 @@ class History:
         self.rows: list[tuple[int, int, str, float]] = []
         if until_epoch and self.path.is_file():
             with open(self.path, newline="", encoding="utf-8") as stream:
-                read = [(int(e), int(i), n, float(v)) for e, i, n, v in list(csv.reader(stream))[1:]]
-            self.rows = [row for row in read if row[0] <= until_epoch]
+                whole = [row for row in list(csv.reader(stream))[1:] if len(row) == 4]
+            read = [(int(e), int(i), n, float(v)) for e, i, n, v in whole if int(e) <= until_epoch]
+            self.rows = read
+        with atomic_path(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([("epoch", "iteration", "name", "value"), *self.rows])
+        self.saved = len(self.rows)
 
     def add(self, epoch: int, iteration: int, values: dict[str, float]) -> None:
         """Add the finite values of one iteration or validation."""
         self.rows.extend((epoch, iteration, k, v) for k, v in values.items() if math.isfinite(v))
 
     def save(self) -> None:
-        """Write the CSV, atomically."""
-        with atomic_path(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(("epoch", "iteration", "name", "value"))
-            writer.writerows(self.rows)
+        """Add what is new to the file.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        try:
+            with open(self.path, "a", newline="", encoding="utf-8") as stream:
+                csv.writer(stream).writerows(self.rows[self.saved :])
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+        self.saved = len(self.rows)
 
     def draw(self, path: str | os.PathLike) -> None:
         """Write one small panel a scalar, its value against the iteration, as a PNG."""

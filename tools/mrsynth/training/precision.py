@@ -32,6 +32,8 @@ class Precision:
             raise UserError("amp: none, bf16, fp16 or auto", repr(amp), "amp", "choose one of these")
         if name == "auto":
             name = "bf16" if _has_bf16(self.device) else "none"
+        if name == "bf16" and self.device.type == "cuda" and not _has_bf16(self.device):
+            raise UserError("a GPU that computes in bf16", "an older one", "amp", "use --amp fp16, or --amp none")
         self.name = name
         self.dtype = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 

@@ -114,6 +114,10 @@ class PairSampler(SeededSampler):
         return self.items // 2 if self.disjoint else self.items
 
 
+CACHE = 1
+"""Raised with every change of a transform that changes what it makes, so that older cached items are not reused."""
+
+
 class DiskCache(Dataset):
     """Preprocessed items kept as files, keyed by the item, its files' sizes and times, and the transforms.
 
@@ -134,7 +138,7 @@ class DiskCache(Dataset):
     def path(self, index: int) -> Path:
         """File of item ``index``."""
         item = self.data[index]
-        stamps = [__version__, json.dumps(item, sort_keys=True, default=str), *self.settings]
+        stamps = [__version__, str(CACHE), json.dumps(item, sort_keys=True, default=str), *self.settings]
         for value in item.values():
             for name in [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else []:
                 if isinstance(name, str) and os.path.isfile(name):
@@ -192,7 +196,8 @@ class SeededDataset(Dataset):
         deterministic = preprocessing if isinstance(preprocessing, Compose) else Compose(preprocessing)
         self.subjects: Dataset
         if cache == "memory":
-            self.subjects = CacheDataset(data, deterministic, progress=False, num_workers=1, copy_cache=False)
+            # one thread: numerical libraries that share their threads do not sum in the same order each time
+            self.subjects = CacheDataset(data, deterministic, num_workers=1, copy_cache=False)
         elif cache == "disk":
             folder = cache_home() / "preprocessed"
             self.subjects = DiskCache(data, deterministic, folder)

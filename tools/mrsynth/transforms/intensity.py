@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
+from monai.transforms import MapTransform
 
 from mrsynth.errors import UserError
 from mrsynth.transforms.geometry import as_array
 
 
-class BrainMaskd(Transform):
+class BrainMaskd(MapTransform):
     """Write the brain mask of a skull-stripped image: the voxels at which any sequence is not zero.
 
     Args:
@@ -27,6 +27,7 @@ class BrainMaskd(Transform):
     """
 
     def __init__(self, key: str = "image", output: str = "brain") -> None:
+        super().__init__(key)
         self.key, self.output = key, output
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
@@ -86,6 +87,13 @@ class RescaleInsideBraind(MapTransform):
                 else:
                     # transposed, so that both are read in their memory order
                     low, high = (float(p) for p in np.percentile(volume.T[mask.T], self.percentiles))
+                if not np.isfinite([low, high]).all():
+                    raise UserError(
+                        "finite voxels",
+                        f"NaN or infinite voxels in channel {channel}",
+                        item.get("subject", key),
+                        "repair the file, or leave the subject out",
+                    )
                 if not high > low:
                     raise UserError(
                         "a sequence with contrast inside the brain",

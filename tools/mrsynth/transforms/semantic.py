@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
+from monai.transforms import MapTransform
 from scipy import ndimage
 from sklearn.cluster import KMeans
 
@@ -36,7 +36,7 @@ CONDITIONS: dict[str, tuple[int, ...]] = {
 IS_LABEL = np.isin(np.arange(256), LABELS)
 
 
-class TissueClassesd(Transform):
+class TissueClassesd(MapTransform):
     """Classes of healthy tissue from t1, t2 and flair inside the brain, without another tool (Shin 2018's idea).
 
     K-means with three centres, begun where radiology puts them: CSF dark on t1 and flair and bright on t2, grey
@@ -65,6 +65,7 @@ class TissueClassesd(Transform):
         samples: int = 20000,
         drift: float = 0.12,
     ) -> None:
+        super().__init__(key)
         self.key, self.label_key, self.mask_key, self.output = key, label_key, mask_key, output
         self.samples, self.drift = samples, drift
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Randomizable, Transform
+from monai.transforms import MapTransform, RandomizableTransform
 
 from mrsynth.errors import UserError
 from mrsynth.transforms.geometry import as_array, bounding_box, box_map, resample
 
 
-class TumorTransplantd(Randomizable, Transform):
+class TumorTransplantd(RandomizableTransform, MapTransform):
     """Lay the tumour label of a donor on the brain of the recipient; what falls outside the brain is removed.
 
     The item brings its own pool: ``donors``, a sequence of items (with ``subject``, label and brain mask) to draw
@@ -43,6 +43,8 @@ class TumorTransplantd(Randomizable, Transform):
         min_kept: float = 0.8,
         max_tries: int = 20,
     ) -> None:
+        RandomizableTransform.__init__(self, prob=1.0)
+        MapTransform.__init__(self, label_key)
         self.label_key, self.mask_key, self.output = label_key, mask_key, output
         self.align, self.min_kept, self.max_tries = align, min_kept, max_tries
 
@@ -90,7 +92,7 @@ class TumorTransplantd(Randomizable, Transform):
             f"a transplant that keeps {self.min_kept:.0%} of the donor's tumour",
             f"at best {best:.0%} in {tries} tries",
             f"recipient {subject}",
-            "lower min_kept, raise max_tries, or set align",
+            "lower min_kept, or set align",
         )
 
 
@@ -115,12 +117,14 @@ def transplant(
     Returns:
         Label on the recipient's grid (uint8), and the share of the tumour's volume kept, 0 to 1.
     """
-    world_map = np.eye(4)
+    world_map = None
     if align:
         world_map = box_map(affine, bounding_box(brain), donor_affine, bounding_box(donor_brain))
     label = resample(donor_label.astype(np.uint8), donor_affine, brain.shape, affine, "nearest", 0, world_map)
     fused = np.where(brain, label, 0).astype(np.uint8)
     # volume of the whole tumour as it would lie in the recipient's space, inside its grid or not
-    whole = (donor_label > 0).sum() * abs(np.linalg.det(donor_affine[:3, :3]) / np.linalg.det(world_map[:3, :3]))
+    whole = (donor_label > 0).sum() * abs(np.linalg.det(donor_affine[:3, :3]))
+    if world_map is not None:
+        whole /= abs(np.linalg.det(world_map[:3, :3]))
     kept = (fused > 0).sum() * abs(np.linalg.det(affine[:3, :3])) / max(whole, 1e-6)
     return fused, float(min(kept, 1.0))
