@@ -7,6 +7,9 @@ import pickle
 import subprocess
 import sys
 
+import pytest
+import torch
+
 from mrsynth.errors import UserError, user_error_in
 
 ERROR = UserError("four sequences", "three", "/data/BraTS2021_00000", "fetch the fourth")
@@ -77,3 +80,22 @@ def test_the_traceback_is_there_for_who_asks():
 def test_any_other_error_keeps_its_traceback():
     ended = run("raise ValueError('a bug')")
     assert ended.returncode == 1 and "Traceback" in ended.stderr and "a bug" in ended.stderr
+
+
+def test_an_error_from_a_loaders_worker_is_found_in_its_text():
+    """A DataLoader's worker passes on only the text of its traceback, wrapped once more by MONAI."""
+
+    class Faulty(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            try:
+                raise UserError("a tumour", "none", "subject A", "add one")
+            except UserError as error:
+                raise RuntimeError("applying transform") from error
+
+    with pytest.raises(RuntimeError) as caught:
+        next(iter(torch.utils.data.DataLoader(Faulty(), num_workers=1)))
+    found = user_error_in(caught.value)
+    assert (found.expected, found.found, found.where, found.do) == ("a tumour", "none", "subject A", "add one")

@@ -53,3 +53,11 @@ def test_the_same_voxels_give_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         write_nifti(tmp_path / f"{name}.nii.gz", np.arange(120, dtype=np.int16).reshape(4, 5, 6), AFFINE)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_header_extensions_are_not_carried_over(tmp_path):
+    image = nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4))
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"who and where"))
+    nib.save(image, tmp_path / "scan.nii.gz")
+    write_nifti(tmp_path / "made.nii.gz", np.zeros((4, 4, 4), np.int16), np.eye(4), header_of(tmp_path / "scan.nii.gz"))
+    assert not nib.load(tmp_path / "made.nii.gz").header.extensions

@@ -11,6 +11,7 @@ of our own cold time.
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,22 +24,19 @@ from monai.transforms import Compose
 
 from mrsynth.manifest import resolve_datalist
 from mrsynth.training import DiskCache, SeededDataset
-from mrsynth.transforms import BrainMaskd, CropResampled, LoadSubjectd, RescaleInsideBraind, SemanticLabeld
+from mrsynth.transforms import SemanticLabeld
 
+BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "tumor3d"
 SIZE, SLICES = (240, 240, 64), (30, 125)
 
 
 def ours() -> Compose:
-    """The transforms of ``paper.json``, and the semantic label."""
-    return Compose(
-        [
-            LoadSubjectd(),
-            CropResampled(["image", "label"], SIZE, SLICES),
-            BrainMaskd(),
-            RescaleInsideBraind(mode="minmax"),
-            SemanticLabeld(["label"], ["semantic"], "mask"),
-        ]
-    )
+    """The bundle's own transforms with the settings of ``paper.json``, and the semantic label."""
+    sys.path.insert(0, str(BUNDLE))
+    from scripts.preprocessing import preprocessing
+
+    steps = preprocessing(SIZE, SLICES, "minmax", "mask", "nearest")
+    return Compose([*steps.transforms, SemanticLabeld(["label"], ["semantic"], "mask")])
 
 
 def plain(item: dict) -> tuple[np.ndarray, np.ndarray]:

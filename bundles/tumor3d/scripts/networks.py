@@ -251,7 +251,8 @@ class SpadeGenerator(nn.Module):
         for step, block in enumerate(self.blocks):
             label = labels[len(labels) - 1 - step]
             if step > 0:
-                x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+                # smooth: nearest neighbours leave the coarse grid's blocks visible in homogeneous tissue
+                x = F.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
             x = block(x, label)
         x = torch.tanh(self.head(F.leaky_relu(x, 0.2)) + self.palette_gain * self.palette(image))
         background = image[:, :1]
