@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,14 @@ def test_metadata_is_complete(bundle):
 def test_the_files_of_a_bundle_are_there(bundle):
     for name in ("LICENSE", "docs/README.md", "docs/data_license.txt", "configs/train.json", "configs/inference.json"):
         assert (bundle / name).is_file(), name
+
+
+def test_the_page_of_a_bundle_shows_pictures_that_are_there(bundle):
+    page = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", page)
+    assert pictures
+    for name in pictures:
+        assert (bundle / "docs" / name).stat().st_size > 10_000, name
 
 
 def monai_bundle(bundle: Path, *arguments: str) -> str:

@@ -21,8 +21,10 @@ def check_grid(spatial_size: tuple[int, ...] | list[int], stride: int) -> None:
     """Refuse a grid that the network's poolings do not divide.
 
     Raises:
-        UserError: a side is not a multiple of ``stride``, or nothing but one voxel is left of the coarsest level.
+        UserError: not three sides, a side is not a multiple of ``stride``, or the coarsest level is one voxel.
     """
+    if not isinstance(spatial_size, (list, tuple)) or len(spatial_size) != 3:
+        raise UserError("three sides X, Y, Z", str(spatial_size), "spatial_size", 'give for instance "[48,56,48]"')
     sizes = [int(n) for n in spatial_size]
     # on the coarsest level a single voxel would be left, which instance norm cannot normalise
     if any(n % stride or n < stride for n in sizes) or set(sizes) == {stride}:

@@ -24,7 +24,13 @@ from mrsynth.training.distributed import rank, world_size
 
 
 def derived_seed(*parts: int) -> int:
-    """A 32-bit seed from integers, unlike for unlike parts."""
+    """A 32-bit seed from integers, unlike for unlike parts.
+
+    Raises:
+        UserError: one of them is negative, or no integer.
+    """
+    if any(not isinstance(part, (int, np.integer)) or part < 0 for part in parts):
+        raise UserError("a seed that is an integer of 0 or more", str(parts), "seed", "correct it")
     return int(np.random.SeedSequence([int(p) for p in parts]).generate_state(1)[0])
 
 
@@ -181,7 +187,6 @@ class SeededDataset(Dataset):
         transform: random transforms; MONAI ``Randomizable`` ones among them are seeded for each draw.
         seed: of the draws.
         cache: ``memory``, ``disk`` (under the cache folder, keyed by files and transforms), or ``none``.
-        pool: items that donors are drawn from when it is not ``data`` itself: another dataset's ``subjects``.
     """
 
     def __init__(
@@ -191,7 +196,6 @@ class SeededDataset(Dataset):
         transform: Callable | Sequence[Callable] | None = None,
         seed: int = 0,
         cache: str = "memory",
-        pool: Sequence | None = None,
     ) -> None:
         deterministic = preprocessing if isinstance(preprocessing, Compose) else Compose(preprocessing)
         self.subjects: Dataset
@@ -208,7 +212,6 @@ class SeededDataset(Dataset):
         super().__init__(list(data), None)
         random_part = transform if isinstance(transform, Compose) else Compose(transform or [])
         self.random_transform, self.seed = random_part, seed
-        self.pool = self.subjects if pool is None else pool
 
     def __len__(self) -> int:
         return len(self.subjects)
@@ -217,6 +220,6 @@ class SeededDataset(Dataset):
         draw = draw if isinstance(draw, Draw) else Draw(0, int(draw))
         item = dict(self.subjects[draw.number])
         if draw.donor >= 0:
-            item.update(donor=draw.donor, donors=self.pool)
+            item.update(donor=draw.donor, donors=self.subjects)
         self.random_transform.set_random_state(seed=derived_seed(self.seed, draw.epoch, draw.number))
         return self.random_transform(item)

@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
-INTERPOLATORS = {"nearest": sitk.sitkNearestNeighbor, "linear": sitk.sitkLinear, "bspline": sitk.sitkBSpline}
+INTERPOLATORS = {"nearest": sitk.sitkNearestNeighbor, "linear": sitk.sitkLinear}
 
 
 def as_array(volume: torch.Tensor | np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ def resample(
         affine: its RAS affine.
         size: shape of the result.
         target_affine: RAS affine of the result.
-        interpolation: ``nearest``, ``linear`` or ``bspline``.
+        interpolation: ``nearest`` or ``linear``.
         fill: value outside ``array``.
         world_map: 4x4, from a point of the target (RAS mm) to the point of ``array`` shown there; identity
             when None.

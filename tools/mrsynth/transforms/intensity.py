@@ -33,7 +33,10 @@ class BrainMaskd(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
         image = item[self.key]
-        mask = np.logical_or.reduce([channel != 0 for channel in as_array(image)])
+        voxels = as_array(image)
+        mask = voxels[0] != 0
+        for channel in voxels[1:]:
+            mask |= channel != 0
         share = np.count_nonzero(mask) / mask.size
         if share in (0.0, 1.0):
             raise UserError(
