@@ -107,8 +107,8 @@ def test_gradient_penalty_in_the_one_backward_pass_is_that_computed_apart(play, 
     for parameter, gradient in zip(critic.parameters(), gradients, strict=True):
         if gradient is not None:  # the last bias has no part in the penalty
             torch.testing.assert_close(parameter.grad, gradient)
-    assert trainer.state.output["gradient_penalty"] == pytest.approx(penalty.item(), rel=1e-5)
-    assert trainer.state.output["discriminator_loss"] == pytest.approx(expected.item(), rel=1e-5)
+    assert trainer.state.output[0]["gradient_penalty"] == pytest.approx(penalty.item(), rel=1e-5)
+    assert trainer.state.output[0]["discriminator_loss"] == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_gradient_penalty_vanishes_for_a_slope_of_one():

@@ -109,7 +109,7 @@ def test_a_batch_in_parts_moves_as_the_batch_at_once(play, schedule, objective):
         parts = {**TRANSPLANT, "objective": objective, "schedule": schedule, "accumulation": accumulation}
         trainer = play.game(play.transplants(2, size=2), generator, critic, **parts)
         trainer.run()
-        results.append(([*generator.parameters(), *critic.parameters()], dict(trainer.state.output)))
+        results.append(([*generator.parameters(), *critic.parameters()], dict(trainer.state.output[0])))
     close(results[0][0], results[1][0], atol=1e-6, rtol=1e-5)
     assert results[0][1] == pytest.approx(results[1][1], rel=1e-4)
 
@@ -134,7 +134,7 @@ def test_every_precision_stays_finite_and_keeps_float32_weights(play, amp):
     trainer.run()
     assert set(types) == {precision.dtype}
     assert trainer.generator_scaler.is_enabled() == (amp == "fp16")
-    assert all(math.isfinite(v) for v in trainer.state.output.values())
+    assert all(math.isfinite(v) for v in trainer.state.output[0].values())
     for network in (generator, critic):
         assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in network.parameters())
     assert any(not torch.equal(before[k], v) for k, v in generator.state_dict().items())
@@ -164,7 +164,7 @@ def test_the_penalty_stays_finite_in_fp16(play):
         precision=Precision("fp16", "cpu"),
     )
     trainer.run()
-    assert math.isfinite(trainer.state.output["gradient_penalty"])
+    assert math.isfinite(trainer.state.output[0]["gradient_penalty"])
     assert all(torch.isfinite(p).all() for p in critic.parameters())
 
 
@@ -195,7 +195,7 @@ def test_it_reports_the_loss_of_each_player_and_every_term_by_name(play):
     generator, critic = players(play)
     trainer = play.game(play.transplants(2), generator, critic, schedule=Alternating(), **TRANSPLANT)
     outputs = []
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: outputs.append(dict(e.state.output)))
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: outputs.append(dict(e.state.output[0])))
     trainer.run()
     critics, generators = outputs
     assert set(critics) == {"loss", "discriminator_loss", "generator_loss", "critic_real", "critic_fake"}
@@ -215,7 +215,7 @@ def test_terms_are_reported_weighted(play):
         generator, critic = players(play)
         trainer = play.game(play.transplants(1), generator, critic, **{**TRANSPLANT, "terms": [L1(weight)]})
         trainer.run()
-        reported.append(trainer.state.output["l1"])
+        reported.append(trainer.state.output[0]["l1"])
     assert reported[1] == pytest.approx(20 * reported[0])
 
 

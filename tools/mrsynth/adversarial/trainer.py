@@ -39,8 +39,9 @@ class TwoPlayerTrainer(Trainer):
     Each iteration takes one batch; the schedule says who moves on it. The critic is called as
     ``discriminator(image, condition)``, or ``discriminator(image)`` where the round gives no condition.
 
-    ``state.output`` holds floats: ``loss`` (sum over this iteration's moves), ``generator_loss`` and
-    ``discriminator_loss`` (of the latest move of each; NaN before the first), and every term by its name.
+    ``state.output`` is, as in MONAI's other trainers, a list of dictionaries, here of one. It holds floats: ``loss``
+    (sum over this iteration's moves), ``generator_loss`` and ``discriminator_loss`` (of the latest move of each; NaN
+    before the first), and every term by its name.
 
     Args:
         device: where the networks are.
@@ -86,6 +87,7 @@ class TwoPlayerTrainer(Trainer):
             device=device,
             max_epochs=max_epochs,
             data_loader=train_data_loader,
+            iteration_update=lambda engine, batch: [self._iteration(engine, batch)],
             event_names=[GameEvents],
             decollate=False,
         )

@@ -108,7 +108,7 @@ class RunHandlers:
                 self.writer,
                 iteration_log=True,
                 epoch_log=False,
-                output_transform=lambda o: {k: v for k, v in o.items() if math.isfinite(v)},
+                output_transform=lambda o: {k: v for k, v in scalars(o).items() if math.isfinite(v)},
             )
             stats.attach(engine)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
@@ -156,7 +156,7 @@ class RunHandlers:
                 print("This run is complete: raise --max_epochs to train on.", flush=True)
 
     def _stop_if_diverged(self, engine: Any) -> None:
-        if not math.isfinite(engine.state.output["loss"]):
+        if not math.isfinite(scalars(engine.state.output)["loss"]):
             raise diverged("finite losses", engine)
 
     def _stop_if_spoilt(self, engine: Any) -> None:
@@ -170,7 +170,7 @@ class RunHandlers:
         self.bar = tqdm(total=total, initial=engine.state.iteration, unit="it", file=sys.stdout, dynamic_ncols=True)
 
     def _log(self, engine: Any) -> None:
-        values = {k: v for k, v in engine.state.output.items() if isinstance(v, float)}
+        values = scalars(engine.state.output)
         self.history.add(engine.state.epoch, engine.state.iteration, values)
         shown = {
             k.replace("_loss", ""): f"{v:.3f}" for k, v in sorted(values.items()) if k.endswith("_loss") or k == "l1"
@@ -263,10 +263,20 @@ def diverged(expected: str, engine: Any) -> UserError:
     """The error for a run whose numbers have left the finite ones."""
     return UserError(
         expected,
-        f"{engine.state.output} at iteration {engine.state.iteration}",
+        f"{scalars(engine.state.output)} at iteration {engine.state.iteration}",
         "training",
         "lower learning_rate, or set amp to none; the last checkpoint is sound",
     )
+
+
+def scalars(output: Any) -> dict[str, float]:
+    """The scalars of an iteration's output: a dictionary, or a list of them, of which the first speaks for all."""
+    first = output[0] if isinstance(output, list) else output
+    return {
+        name: float(value)
+        for name, value in first.items()
+        if isinstance(value, float) or (isinstance(value, torch.Tensor) and value.numel() == 1)
+    }
 
 
 def check_writable(folder: str | os.PathLike) -> None:
