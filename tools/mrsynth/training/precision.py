@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -19,21 +20,31 @@ class Precision:
             computes in it (a GPU from Ampere on, a CPU with AVX512-BF16 or AMX), float32 elsewhere. ``True`` means
             ``auto`` and ``False`` means ``none``.
         device: of the run.
+        grid: spatial size of what is trained, for networks that halve it. On a CPU, oneDNN's bf16 weight gradients are
+            wrong where a level's first side is 2 (torch 2.13): there ``auto`` means float32, and bf16 is refused.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or a precision that the device or the grid does not allow.
     """
 
-    def __init__(self, amp: str | bool, device: torch.device | str) -> None:
+    def __init__(self, amp: str | bool, device: torch.device | str, grid: Sequence[int] = ()) -> None:
         self.device = torch.device(device)
+        halves_to_two = self.device.type == "cpu" and len(grid) > 0 and grid[0] in (2, 4, 8, 16)
         names = {True: "auto", False: "none", None: "none"}
         name = names.get(amp, amp) if isinstance(amp, (bool, type(None))) else amp
         if name not in ("none", "bf16", "fp16", "auto"):
             raise UserError("amp: none, bf16, fp16 or auto", repr(amp), "amp", "choose one of these")
         if name == "auto":
-            name = "bf16" if _has_bf16(self.device) else "none"
+            name = "bf16" if _has_bf16(self.device) and not halves_to_two else "none"
         if name == "bf16" and self.device.type == "cuda" and not _has_bf16(self.device):
             raise UserError("a GPU that computes in bf16", "an older one", "amp", "use --amp fp16, or --amp none")
+        if name == "bf16" and halves_to_two:
+            raise UserError(
+                "a grid whose first side is not 2, 4, 8 or 16, for bf16 on a CPU",
+                str(list(grid)),
+                "spatial_size, amp",
+                "use --amp none, or another grid",
+            )
         self.name = name
         self.dtype = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
