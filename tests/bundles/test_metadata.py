@@ -117,9 +117,8 @@ def test_the_network_takes_and_gives_what_metadata_says(bundle):
     monai_bundle(bundle, "verify_net_in_out", "network_def", *FILES)
 
 
-def test_weights_of_a_run_export_to_torchscript(bundle, tiny_run, tmp_path):
-    if bundle.name != "tumor3d":
-        pytest.skip("the run is tumor3d's")
+def test_weights_of_a_run_export_to_torchscript(tiny_run, tmp_path):
+    (bundle,) = (path for path in BUNDLES if path.name == "tumor3d")
     exported = tmp_path / "model.ts"
     weights = tiny_run.output / "models" / "model.pt"
     monai_bundle(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mrsynth.manifest.check import affine_of
 from mrsynth.transforms import bounding_box, box_grid, box_map, geometry, resample
-from mrsynth.transforms.geometry import affine_of, to_sitk
+from mrsynth.transforms.geometry import to_sitk
 
 OBLIQUE = np.array([[-1.9, 0.3, 0.1, 80.0], [0.3, 1.9, -0.2, -60.0], [0.1, 0.15, 2.5, 12.0], [0, 0, 0, 1]])
 OBLIQUE[:3, :3] = np.linalg.qr(OBLIQUE[:3, :3])[0] * [2.0, 1.5, 3.0]

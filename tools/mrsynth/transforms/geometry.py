@@ -39,14 +39,6 @@ def set_grid(image: sitk.Image, affine: np.ndarray) -> None:
     image.SetOrigin(lps[:3, 3].tolist())
 
 
-def affine_of(image: sitk.Image) -> np.ndarray:
-    """RAS affine (4x4) of a three-dimensional SimpleITK image."""
-    lps = np.eye(4)
-    lps[:3, :3] = np.asarray(image.GetDirection()).reshape(3, 3) * np.asarray(image.GetSpacing())
-    lps[:3, 3] = image.GetOrigin()
-    return RAS_TO_LPS @ lps
-
-
 def resample(
     array: np.ndarray,
     affine: np.ndarray,

@@ -2,80 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
-import SimpleITK as sitk
 import torch
-from isal import igzip, igzip_lib
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError
-from mrsynth.transforms.geometry import affine_of
-
-DAMAGED = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    igzip_lib.IsalError,
-    nibabel.filebasedimages.ImageFileError,
-    nibabel.spatialimages.HeaderDataError,
-    nibabel.wrapstruct.WrapStructError,
-)
-"""What the readers raise on a file that is missing, cut short or not an image."""
-
-
-MOST_HEADER = 1 << 20
-"""Bytes from the start of a file that surely hold its header and extensions."""
+from mrsynth.manifest import check
 
 
 def read_volume(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Read a ``.nii``, ``.nii.gz`` or any format of SimpleITK (``.mha``).
-
-    Returns:
-        The voxels in the file's own type, ``(X, Y, Z)`` or ``(X, Y, Z, C)``, and the RAS affine (4x4).
+    """Read a file as :func:`mrsynth.manifest.check.read_volume` does.
 
     Raises:
         UserError: no such file, truncated, or not an image.
     """
-    name = str(path)
     try:
-        if name.endswith((".nii.gz", ".nii")):
-            data = Path(path).read_bytes()
-            # igzip inflates several times faster than zlib, and lets other threads run
-            data = igzip.decompress(data) if name.endswith(".gz") else data
-            image = nibabel.Nifti1Image.from_stream(io.BytesIO(memoryview(data)[:MOST_HEADER]))
-            return _voxels(image.dataobj, data), np.asarray(image.affine, dtype=float)
-        mha = sitk.ReadImage(name)
-        return sitk.GetArrayFromImage(mha).T, affine_of(mha)
-    except DAMAGED as error:  # type: ignore[misc]  # isal has no stubs
-        raise UserError("a readable image", f"{type(error).__name__}: {error}", path, "fetch the file again") from error
-
-
-def _voxels(proxy: Any, data: bytes) -> np.ndarray:
-    """The voxels of an inflated NIfTI file, without a copy where they need no scaling.
-
-    Args:
-        proxy: the ``ArrayProxy`` that nibabel made of the file's beginning.
-        data: the whole file.
-    """
-    count = int(np.prod(proxy.shape))
-    if len(data) < proxy.offset + count * proxy.dtype.itemsize:
-        raise EOFError(f"the file ends before its {count} voxels")
-    voxels = np.frombuffer(data, proxy.dtype, count, proxy.offset).reshape(proxy.shape, order="F")
-    if proxy.slope == 1 and proxy.inter == 0:
-        return voxels
-    return voxels * np.float32(proxy.slope) + np.float32(proxy.inter)
+        return check.read_volume(Path(path))
+    except check.UnreadableFile as error:
+        raise UserError("a readable image", str(error), path, "fetch the file again") from error
 
 
 class LoadSubjectd(MapTransform):
