@@ -117,15 +117,34 @@ def test_the_network_takes_and_gives_what_metadata_says(bundle):
     monai_bundle(bundle, "verify_net_in_out", "network_def", *FILES)
 
 
-def test_weights_of_a_run_export_to_torchscript(tiny_run, tmp_path):
-    (bundle,) = (path for path in BUNDLES if path.name == "tumor3d")
-    exported = tmp_path / "model.ts"
-    weights = tiny_run.output / "models" / "model.pt"
+def exported(bundle: Path, weights: Path, folder: Path) -> torch.jit.ScriptModule:
+    """The network of ``weights`` as TorchScript, made by MONAI's command."""
+    file = folder / "model.ts"
     monai_bundle(
-        bundle, "ckpt_export", "network_def", "--filepath", str(exported), "--ckpt_file", str(weights), *FILES,
+        bundle, "ckpt_export", "network_def", "--filepath", str(file), "--ckpt_file", str(weights), *FILES,
         "--weights", str(weights),
     )  # fmt: skip
-    network = torch.jit.load(str(exported))
+    return torch.jit.load(str(file))
+
+
+def bundle_named(name: str) -> Path:
+    (found,) = (path for path in BUNDLES if path.name == name)
+    return found
+
+
+def test_weights_of_a_run_export_to_torchscript(tiny_run, tmp_path):
+    network = exported(bundle_named("tumor3d"), tiny_run.output / "models" / "model.pt", tmp_path)
     label = torch.zeros(1, 7, 16, 16, 16)
     label[:, 1] = 1
     assert network(label).shape == (1, 4, 16, 16, 16)
+
+
+def test_weights_of_a_segmenter_export_to_torchscript(segmenter, bundle_workflow, tmp_path):
+    network = exported(bundle_named(segmenter.name), segmenter.weights, tmp_path)
+    with bundle_workflow(segmenter.name, "inference", **segmenter.run.options) as made:
+        original = made.network_def
+        original.load_state_dict(torch.load(segmenter.weights, weights_only=True))
+        side = made.parser.get_parsed_content("settings")["patch_size"]
+    image = torch.rand(1, 4, *side)
+    with torch.no_grad():
+        assert torch.allclose(network(image), original.eval()(image), atol=1e-5)

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.bundles.two_processes import left_by, torchrun
+
 CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "tumor3d" / "configs"
-
-
-def torchrun(*command: str, folder: Path) -> str:
-    """Run ``command`` in two processes."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *command],
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=400,
-    )
-    assert ended.returncode == 0, ended.stdout[-6000:]
-    return ended.stdout
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +39,6 @@ def trained(subjects_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     flags = [x for k, v in options.items() for x in (f"--{k}", v)]
     said = torchrun("-m", "monai.bundle", "run", "training", *flags, folder=output)
     return output, said
-
-
-def left_by(output: Path, rank: int) -> dict:
-    return torch.load(output / f"rank{rank}.pt", weights_only=True)
 
 
 def test_the_processes_see_different_subjects(trained):

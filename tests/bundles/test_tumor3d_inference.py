@@ -16,7 +16,7 @@ import torch
 from mrsynth.conventions import SEQUENCES
 from mrsynth.files import sha256
 from mrsynth.manifest import check_lineage, index, load_datalist
-from mrsynth.training import save_weights
+from mrsynth.training import defaults, save_weights
 from mrsynth.transforms.geometry import as_array
 
 KINDS = (*SEQUENCES, "seg")
@@ -184,7 +184,7 @@ def test_without_weights_the_command_says_what_to_type_and_fails(start_bundle, t
 def test_without_weights_the_defaults_are_those_of_training(tumor3d):
     configs = Path(tumor3d.__file__).parents[1] / "configs"
     training, inference = (json.loads((configs / f"{name}.json").read_text()) for name in ("train", "inference"))
-    assert tumor3d.inference.defaults()["spatial_size"] == training["spatial_size"]
+    assert defaults(configs.parent, tumor3d.inference.NAMES)["spatial_size"] == training["spatial_size"]
     assert set(tumor3d.inference.NAMES) == set(inference["given"]) <= set(training["settings"])
 
 

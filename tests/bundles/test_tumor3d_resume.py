@@ -5,14 +5,13 @@ With flips, donor draws, a moving average, validation and two worker processes; 
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.bundles.interruption import finish, killed, read, unlike
 
 SETTINGS = {
     "spatial_size": "[24,24,16]",  # X not 16: oneDNN's bfloat16 gradients are wrong where a level is 2 voxels wide
@@ -25,39 +24,6 @@ SETTINGS = {
     "device": "cpu",
 }
 
-PAUSE = '''
-"""Python runs this first: it stops the process for good at the moment that PAUSE_AT names, and says so by a file."""
-import io, os, time
-import torch
-
-kind, number = os.environ["PAUSE_AT"].split()
-save, step, steps = torch.save, torch.optim.Adam.step, []
-
-def pause():
-    open(os.environ["PAUSED"], "w").close()
-    time.sleep(600)
-
-def slow_step(*arguments, **options):
-    steps.append(1)
-    if len(steps) == int(number):
-        pause()
-    return step(*arguments, **options)
-
-def slow_save(content, stream, **options):
-    if isinstance(content, dict) and content.get("run", {}).get("epoch") == int(number):
-        whole = io.BytesIO()
-        save(content, whole)
-        stream.write(whole.getvalue()[: len(whole.getvalue()) // 2])
-        stream.flush()
-        pause()
-    return save(content, stream, **options)
-
-if kind == "step":
-    torch.optim.Adam.step = slow_step
-else:
-    torch.save = slow_save
-'''
-
 
 @pytest.fixture(scope="module")
 def train(start_bundle: Callable, subjects_dir: Path) -> Callable:
@@ -69,42 +35,6 @@ def train(start_bundle: Callable, subjects_dir: Path) -> Callable:
         return start_bundle("tumor3d", *[x for k, v in options.items() for x in (f"--{k}", v)], **environment)
 
     return start
-
-
-def finish(process) -> str:
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said[-4000:]
-    return said
-
-
-def read(output: Path) -> dict:
-    return torch.load(output / "models" / "checkpoint.pt", weights_only=True)
-
-
-def killed(train: Callable, folder: Path, output: Path, moment: str, resume: bool) -> None:
-    """Start, wait for the ``moment``, and kill -9."""
-    (folder / "sitecustomize.py").write_text(PAUSE)
-    paused = folder / f"paused at {moment}"
-    process = train(output, resume=resume, PYTHONPATH=str(folder), PAUSE_AT=moment, PAUSED=str(paused))
-    deadline = time.monotonic() + 200
-    while not paused.exists():
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0][-4000:]
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)  # its workers notice within seconds
-    assert process.returncode == -signal.SIGKILL
-
-
-def unlike(a: object, b: object, where: str = "") -> list[str]:
-    """Where two nested states differ, to the bit."""
-    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
-        return [found for key in a for found in unlike(a[key], b[key], f"{where}/{key}")]
-    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) and len(a) == len(b):
-        return [found for i, pair in enumerate(zip(a, b, strict=True)) for found in unlike(*pair, f"{where}/{i}")]
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        same = a.dtype == b.dtype and a.shape == b.shape and a.numpy().tobytes() == b.numpy().tobytes()
-        return [] if same else [where]
-    return [] if a == b else [where]
 
 
 @pytest.fixture(scope="module")

@@ -135,3 +135,41 @@ def test_wrong_settings_are_refused(refused):
         CropResampled(["image"], (8, 8))
     with refused(where="crop", found="skull"):
         CropResampled(["image"], (8, 8, 8), "skull")
+
+
+@pytest.mark.parametrize("affine", [AFFINE, TURNED], ids=["straight", "turned"])
+@pytest.mark.parametrize("crop", ["none", "brain", [4, 16]])
+def test_without_a_size_the_native_voxels_of_the_box_are_kept(make_brain, crop, affine):
+    before = item(make_brain(7), affine)
+    keys = ["image", "label", "brain"]
+    after = CropResampled(keys, None, crop, margin=0.1, interpolation=["linear", "nearest", "nearest"])(before)
+    start = np.linalg.solve(affine, after["image"].affine.numpy())[:3, 3].round().astype(int)
+    box = tuple(slice(a, a + n) for a, n in zip(start, after["image"].shape[1:], strict=True))
+    for key in keys:
+        assert torch.equal(after[key].as_tensor(), before[key].as_tensor()[(slice(None), *box)]), key
+        assert after[key].dtype == before[key].dtype
+        np.testing.assert_allclose(after[key].affine[:3, :3], affine[:3, :3], atol=1e-9)
+    if crop == "brain":  # the whole brain and a margin, no larger than the volume
+        assert int(after["brain"].sum()) == int(before["brain"].sum())
+        assert any(n < whole for n, whole in zip(after["image"].shape[1:], SHAPE, strict=True))
+    label, covered = back(after["label"], after["native"])
+    assert np.array_equal(label[0][covered], before["label"].numpy()[0][covered])
+
+
+def test_the_margin_ends_where_the_volume_does(make_brain):
+    before = item(make_brain(7))
+    after = CropResampled(["image", "brain"], None, "brain", margin=5.0)(before)
+    assert after["image"].shape[1:] == SHAPE and np.allclose(after["image"].affine, AFFINE)
+
+
+def test_what_has_the_size_already_is_left_as_it_is(make_brain):
+    before = item(make_brain(8))
+    ready = CropResampled(["image", "label", "brain"], SHAPE, "brain", keep_ready=True)(before)
+    for key in ("image", "label", "brain"):
+        assert torch.equal(ready[key].as_tensor(), before[key].as_tensor())
+        assert torch.equal(ready[key].affine, before[key].affine)
+    assert tuple(ready["native"]["shape"]) == SHAPE
+    asked = CropResampled(["image", "brain"], SHAPE, "brain")(before)["image"]  # without it the box is resampled
+    assert not torch.equal(asked.as_tensor(), before["image"].as_tensor())
+    other = CropResampled(["image", "brain"], (12, 12, 10), "brain", keep_ready=True)(before)["image"]
+    assert other.shape[1:] == (12, 12, 10)

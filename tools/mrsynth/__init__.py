@@ -2,7 +2,8 @@
 
 The rooms, lower ones never importing higher ones: ``manifest`` (datasets, splits, lineage), ``transforms``
 and ``phantom``, ``networks``, ``training`` (how any run is started, watched, saved and resumed),
-``adversarial`` (the two-player game), ``metrics``, ``synthesis``, and the command line ``python -m mrsynth``.
+``adversarial`` (the two-player game), ``metrics``, ``synthesis``, ``segmentation``, ``study`` (what synthetic data does
+to a segmenter), and the command line ``python -m mrsynth``.
 """
 
 from importlib import import_module
@@ -17,6 +18,8 @@ _ROOMS = (
     "metrics",
     "networks",
     "phantom",
+    "segmentation",
+    "study",
     "synthesis",
     "training",
     "transforms",

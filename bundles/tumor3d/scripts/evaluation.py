@@ -24,9 +24,7 @@ from torch import nn
 
 from mrsynth import __version__
 from mrsynth.conventions import ENHANCING, SEQUENCES
-from mrsynth.errors import UserError
 from mrsynth.files import atomic_path, write_json
-from mrsynth.manifest import check_overlap
 from mrsynth.metrics import contrast, diversity, fidelity, mean_sd, shell, tumour_features
 from mrsynth.synthesis import ordered_pairs
 from mrsynth.training import SeededDataset
@@ -37,35 +35,6 @@ from .preprocessing import preprocessing
 
 T1CE = SEQUENCES.index("t1ce")
 MEASURES = ("mae", "psnr", "ssim")
-
-
-def held_out(
-    subjects: Mapping[str, Sequence[Mapping[str, Any]]], section: str, record: Mapping[str, Any], weights: object
-) -> list[dict[str, Any]]:
-    """Items of ``section``, none of whose patients the weights were trained on.
-
-    Args:
-        subjects: datalist items by section.
-        section: ``test``, as a rule.
-        record: of the weights, with ``subjects``.
-        weights: their file, for the message.
-
-    Raises:
-        UserError: no such section, nobody in it, or somebody whom the weights have seen.
-    """
-    if section not in subjects:
-        raise UserError(f"a section, one of {sorted(subjects)}", repr(section), "section", "choose one of these")
-    items = [dict(item) for item in subjects[section]]
-    if not items:
-        raise UserError(
-            "at least one subject to evaluate on",
-            f"none in section {section!r}",
-            "dataset_dir or datalist",
-            "make a split with a test part, or choose another section that the weights have not seen",
-        )
-    patients = {i["subject"]: i["patient"] for part in subjects.values() for i in part if i.get("patient")}
-    check_overlap(record["subjects"], [item["subject"] for item in items], weights, patients)
-    return items
 
 
 class Evaluation:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from monai.transforms import Compose, CopyItemsd, Lambdad, LoadImaged, SelectItemsd
 
-from mrsynth.transforms import CropResampled, EncodeSemanticd, SemanticLabeld
+from mrsynth.errors import UserError
+from mrsynth.synthesis import OWN_TUMOUR, InpaintingWeightd, OwnScaled
+from mrsynth.transforms import CopyPasted, CropResampled, EncodeSemanticd, RescaleInsideBraind, SemanticLabeld
 
 from .preprocessing import Rename, to_grid
 
@@ -29,31 +29,113 @@ NAMES = (
 )
 """Settings of data, network, input and transplant: keys of ``train.json`` that trained weights record."""
 
+LABELS = {"replace": "the donor's tumour", "keep": "the donor's tumour over the recipient's own"}
+"""What is in the label, by what becomes of the recipient's own tumour."""
+
 FREE = ("split", "align", "min_kept")
 """Settings that do not concern the network, and may differ from training."""
 
 
-def defaults() -> dict[str, Any]:
-    """Values of :data:`NAMES` where there are no weights yet: those of ``train.json``."""
-    training = json.loads((Path(__file__).parents[1] / "configs" / "train.json").read_text(encoding="utf-8"))
-    return {name: training[name] for name in NAMES}
+COMPOSE = ("brain", "tumour")
+"""A whole new brain, or the tumour alone, inpainted into the recipient's own MRI."""
 
 
-def from_pair(settings: Mapping[str, Any]) -> Compose:
+def composed(
+    settings: Mapping[str, Any], compose: str, own_tumour: str, blend: float, variety: float = 0.0
+) -> dict[str, Any]:
+    """What a sidecar says of a subject: ``settings``, and how it was varied and inpainted if it was.
+
+    Raises:
+        UserError: an unknown value, or a tumour kept in a brain that is not.
+    """
+    if compose not in COMPOSE:
+        raise UserError(f"compose: one of {COMPOSE}", repr(compose), "compose", "choose one")
+    varied = {**settings, "variety": variety} if variety else dict(settings)
+    if compose == "brain":
+        if own_tumour != OWN_TUMOUR[0]:
+            raise UserError("compose: tumour", f"own_tumour: {own_tumour}", "own_tumour", "add --compose tumour")
+        return varied
+    facts = {"compose": compose, "own_tumour": own_tumour, "blend": blend, "label": LABELS.get(own_tumour)}
+    return {**varied, "image": "the generator's tumour in the recipient's MRI", **facts}
+
+
+def from_pair(
+    settings: Mapping[str, Any],
+    grid: str = "native",
+    compose: str = "brain",
+    own_tumour: str = "replace",
+    blend: float = 2.0,
+) -> Compose:
     """From a native recipient with ``transplanted`` to the generator's input ``image`` and what goes with it.
 
     Args:
         settings: with the keys of :data:`NAMES`.
+        grid: that is written; what is inpainted into is on it.
+        compose: one of :data:`COMPOSE`.
+        own_tumour: see :class:`mrsynth.synthesis.InpaintingWeightd`.
+        blend: the same.
     """
     names = ("spatial_size", "crop", "intensities", "condition", "interpolation")
-    grid = to_grid(*[settings[name] for name in names], labels=("label", "transplanted"))
+    cut, *rest = to_grid(*[settings[name] for name in names], labels=("label", "transplanted"))
+    keys = ["condition", "brain", "transplanted", "native", "subject"]
+    steps = [cut, *rest]
+    if compose == "tumour":
+        own = CopyItemsd(
+            ["image", "label", "brain", "transplanted"], names=["own_image", "own_label", "own_brain", "laid"]
+        )
+        # natively in the training grid's scale, which is what the generator speaks
+        scaled = RescaleInsideBraind(
+            "own_image", "own_brain", mode=settings["intensities"], ends_from=("image", "brain")
+        )
+        steps = [own, cut, scaled, *rest] if grid == "native" else [cut, *rest, own]
+        steps.append(InpaintingWeightd(own_tumour, blend))
+        keys += ["own_image", "generated", *(["label"] if own_tumour == "keep" else [])]
     return Compose(
         [
-            *grid,
+            *steps,
             SemanticLabeld(["transplanted"], ["condition"], settings["condition"]),
             EncodeSemanticd(["condition"], settings["condition"], settings["label_encoding"] == "one_hot"),
-            SelectItemsd(["condition", "brain", "transplanted", "native", "subject"]),
+            SelectItemsd(keys),
             Rename({"condition": "image"}),
+        ]
+    )
+
+
+COPIED = ("split", "spatial_size", "crop", "interpolation", "align", "min_kept")
+"""The settings of :data:`NAMES` that concern subjects made without a network."""
+
+
+def copied(settings: Mapping[str, Any], edge: float) -> dict[str, Any]:
+    """What a sidecar says of a copy-pasted subject.
+
+    Args:
+        settings: with the keys of :data:`COPIED`.
+        edge: see :func:`mrsynth.transforms.copy_paste.copy_paste`.
+    """
+    facts = {"image": "copy-paste: the donor's tumour in the recipient's MRI", "label": LABELS["keep"], "edge": edge}
+    return {**{name: settings[name] for name in COPIED}, **facts}
+
+
+def copy_pasted(settings: Mapping[str, Any], edge: float, grid: str) -> Compose:
+    """From a native recipient with ``transplanted`` and ``donor`` to the ``image`` and ``label`` that are written.
+
+    The training grid decides which pairs keep enough of the tumour, whatever ``grid`` is, so that these are the
+    generator's pairs.
+
+    Args:
+        settings: with the keys of :data:`COPIED`.
+        edge: softness of the tumour's edge, in mm.
+        grid: ``native`` or ``training``.
+    """
+    keys, kinds = ["transplanted"], ["nearest"]
+    if grid == "training":
+        keys, kinds = ["image", "label", "brain", *keys], [settings["interpolation"], "nearest", "nearest", *kinds]
+    return Compose(
+        [
+            CopyPasted(settings["align"], edge),
+            CropResampled(keys, settings["spatial_size"], settings["crop"], interpolation=kinds),
+            OwnScaled(),
+            SelectItemsd(["image", "label", "brain", "transplanted", "native", "subject"]),
         ]
     )
 

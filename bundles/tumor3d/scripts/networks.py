@@ -37,6 +37,29 @@ def check_grid(spatial_size: tuple[int, ...] | list[int], stride: int) -> None:
         )
 
 
+def check_crop(size: list[int], spatial_size: list[int], stride: int) -> list[int]:
+    """The size of a critic's crop, refused where it does not lie in the grid or leaves the critic a single voxel.
+
+    Args:
+        size: X, Y, Z of the crop.
+        spatial_size: of the grid.
+        stride: of the critic.
+
+    Raises:
+        UserError: as said.
+    """
+    whole = [int(n) for n in size] if isinstance(size, (list, tuple)) else []
+    fits = len(whole) == 3 and all(stride <= n <= side for n, side in zip(whole, spatial_size, strict=True))
+    if not fits or max(whole) < 2 * stride:
+        raise UserError(
+            f"a crop inside the grid {list(spatial_size)}, sides of at least {stride}, one of at least {2 * stride}",
+            str(size),
+            "local_size",
+            f"use for instance {[max(2 * stride, int(side) // 2) for side in spatial_size]}",
+        )
+    return whole
+
+
 class DoubleConvolution(nn.Module):
     """Two 3x3x3 convolutions, each with instance norm (or none) and (leaky) ReLU.
 
@@ -152,6 +175,7 @@ class PatchCritic(nn.Module):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.stride = 2 ** (levels - 1)
         widths = encoder_widths(in_channels, feature_maps, levels)
         self.encoders = nn.ModuleList([DoubleConvolution(*w, norm, slope, checkpointing) for w in widths])
         self.pool = nn.MaxPool3d(2)

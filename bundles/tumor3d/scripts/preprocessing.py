@@ -5,8 +5,9 @@ Doncenco 2022, sections 2.2 (grid, intensities) and 2.3 (condition).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import torch
 from monai.transforms import Compose, CopyItemsd, RandFlipd, SelectItemsd, Transform
 
 from mrsynth.errors import UserError
@@ -21,6 +22,7 @@ from mrsynth.transforms import (
     TumorTransplantd,
     condition_values,
 )
+from mrsynth.transforms.semantic import TUMOUR
 
 ENCODINGS = ("one_hot", "values")
 
@@ -34,6 +36,23 @@ def label_channels(condition: str, label_encoding: str) -> int:
     if label_encoding not in ENCODINGS:
         raise UserError(f"label_encoding: one of {ENCODINGS}", repr(label_encoding), "label_encoding", "choose one")
     return len(condition_values(condition)) if label_encoding == "one_hot" else 1
+
+
+def tumour_finder(condition: str, label_encoding: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function that finds the tumour in the networks' condition: `(B, K, X, Y, Z)` to bool `(B, X, Y, Z)`.
+
+    Raises:
+        UserError: an unknown condition or encoding.
+    """
+    one_hot = label_channels(condition, label_encoding) > 1
+    channels = [index for index, value in enumerate(condition_values(condition)) if value in TUMOUR]
+
+    def find(semantic: torch.Tensor) -> torch.Tensor:
+        if one_hot:
+            return semantic[:, channels].amax(dim=1) > 0.5
+        return torch.isin(semantic[:, 0].round(), torch.tensor(TUMOUR, device=semantic.device, dtype=semantic.dtype))
+
+    return find
 
 
 def preprocessing(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from mrsynth.adversarial.rounds import Play
 class Constraint:
     """No constraint; the base of the others."""
 
-    def penalty(self, critic: Callable[..., torch.Tensor], play: Play, fake: torch.Tensor) -> dict[str, torch.Tensor]:
+    def penalty(self, critic: Callable[..., Any], play: Play, fake: torch.Tensor) -> dict[str, torch.Tensor]:
         """Terms that are added to the critic's loss before its one backward pass, by name."""
         return {}
 
@@ -46,12 +47,19 @@ class GradientPenalty(Constraint):
     def __init__(self, weight: float = 10.0) -> None:
         self.weight = weight
 
-    def penalty(self, critic: Callable[..., torch.Tensor], play: Play, fake: torch.Tensor) -> dict[str, torch.Tensor]:
+    def penalty(self, critic: Callable[..., Any], play: Play, fake: torch.Tensor) -> dict[str, torch.Tensor]:
         real = play.real.float()
         share = torch.rand(real.shape[0], *[1] * (real.dim() - 1)).to(real.device)
         between = (share * real + (1 - share) * fake.detach().float()[: real.shape[0]]).requires_grad_()
         with torch.autocast(real.device.type, enabled=False):
-            logits = critic(between) if play.real_condition is None else critic(between, play.real_condition)
-            (gradient,) = torch.autograd.grad(logits.sum(), between, create_graph=True)
-        norm = gradient.flatten(1).norm(dim=1)
-        return {"gradient_penalty": self.weight * (norm - 1).square().mean()}
+            parts = by_part(critic(between) if play.real_condition is None else critic(between, play.real_condition))
+            gradients = {
+                part: torch.autograd.grad(logits.sum(), between, create_graph=True)[0] for part, logits in parts.items()
+            }
+        norms = {part: gradient.flatten(1).norm(dim=1) for part, gradient in gradients.items()}
+        return {f"{part}gradient_penalty": self.weight * (norm - 1).square().mean() for part, norm in norms.items()}
+
+
+def by_part(logits: torch.Tensor | Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """What a critic returns, by the prefix of its losses' names: of several parts, or of one, which has none."""
+    return logits if isinstance(logits, Mapping) else {"": logits}

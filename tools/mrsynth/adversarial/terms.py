@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import nn
 
 from mrsynth.adversarial.rounds import Play
 from mrsynth.errors import UserError
+from mrsynth.training.precision import Precision
 
 
 class Term(ABC):
@@ -45,3 +49,67 @@ class L1(Term):
         known = play.target_weight.flatten(1).sum(dim=1) * fake.shape[1]
         # the mean of each image first, so that a batch counts the same whole, in parts or over ranks
         return (difference.flatten(1).sum(dim=1) / known.clamp(min=1)).mean()
+
+
+class FeatureMatching(Term):
+    """Mean absolute difference of the critic's features between a subject and its image (Wang 2018, equation 4).
+
+    The truth must be known of the generator's first images, one for each real one: of
+    :class:`~mrsynth.adversarial.TransplantRound` with ``own_label`` these are the images of the subjects' own labels.
+    Each layer counts the same. The gradient reaches the generator alone.
+
+    Args:
+        weight: factor.
+        critic: whose features are taken; not wrapped for a distributed run.
+        layers: names of its submodules, each of which returns a tensor.
+        precision: of the critic's passes; float32 when None.
+
+    Raises:
+        UserError: no layer, no such layer, or a round that knows no truth.
+    """
+
+    name = "feature_matching"
+
+    def __init__(
+        self, weight: float, critic: nn.Module, layers: Sequence[str], precision: Precision | None = None
+    ) -> None:
+        super().__init__(weight)
+        modules = dict(critic.named_modules())
+        if not layers or any(layer not in modules for layer in layers):
+            raise UserError(
+                f"names of the critic's layers, of {sorted(name for name in modules if name)}",
+                str(list(layers)),
+                "terms: FeatureMatching",
+                "correct the layers",
+            )
+        self.critic, self.layers, self.precision = critic, [modules[layer] for layer in layers], precision
+
+    def __call__(self, play: Play, fake: torch.Tensor) -> torch.Tensor:
+        if play.target is None:
+            raise UserError(
+                "a round that knows the truth",
+                "none",
+                "terms: FeatureMatching",
+                "choose a round with own_label, or leave it out",
+            )
+        count = len(play.real)
+        with torch.no_grad():
+            wanted = self._features(play.real, play.real_condition)
+        condition = None if play.fake_condition is None else play.fake_condition[:count]
+        found = self._features(fake[:count], condition)
+        return torch.stack([(a - b).abs().mean() for a, b in zip(found, wanted, strict=True)]).mean()
+
+    def _features(self, image: torch.Tensor, condition: torch.Tensor | None) -> list[torch.Tensor]:
+        kept: list[torch.Tensor] = []
+
+        def keep(module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+            kept.append(output.float())
+
+        hooks = [layer.register_forward_hook(keep) for layer in self.layers]
+        try:
+            with (self.precision or Precision("none", image.device)).autocast():
+                self.critic(image) if condition is None else self.critic(image, condition)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return kept

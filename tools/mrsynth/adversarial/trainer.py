@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from mrsynth.adversarial.constraints import Constraint
+from mrsynth.adversarial.constraints import Constraint, by_part
 from mrsynth.adversarial.objectives import Objective
 from mrsynth.adversarial.rounds import Play
 from mrsynth.adversarial.schedules import Moves, Together
@@ -37,7 +37,9 @@ class TwoPlayerTrainer(Trainer):
     """Train a generator against a critic.
 
     Each iteration takes one batch; the schedule says who moves on it. The critic is called as
-    ``discriminator(image, condition)``, or ``discriminator(image)`` where the round gives no condition.
+    ``discriminator(image, condition)``, or ``discriminator(image)`` where the round gives no condition. A critic of
+    several parts (:class:`~mrsynth.adversarial.LocalCritic`) returns the logits of each by the prefix of its losses'
+    names; the objective then applies to each.
 
     ``state.output`` is, as in MONAI's other trainers, a list of dictionaries, here of one. It holds floats: ``loss``
     (sum over this iteration's moves), ``generator_loss`` and ``discriminator_loss`` (of the latest move of each; NaN
@@ -48,7 +50,7 @@ class TwoPlayerTrainer(Trainer):
         max_epochs: epochs in all, those before a resume included.
         train_data_loader: yields batches, dictionaries.
         generator: network; wrapped for a distributed run here.
-        discriminator: critic, returns logits of any shape.
+        discriminator: critic, returns logits of any shape, or a dictionary of such.
         generator_optimizer: over the generator's parameters.
         discriminator_optimizer: over the critic's.
         objective: the pair of losses.
@@ -56,6 +58,7 @@ class TwoPlayerTrainer(Trainer):
         schedule: a callable from the iteration's number, from 0, to :class:`~mrsynth.adversarial.schedules.Moves`.
         constraint: on the critic.
         terms: added to the generator's loss.
+        critic_weights: factors of the generator's adversarial loss by the critic's part; 1 where none is named.
         precision: mixed precision; float32 when None.
         accumulation: a batch is played in this many parts whose gradients are added.
         ema: moving average of the generator, updated after each of its moves.
@@ -77,6 +80,7 @@ class TwoPlayerTrainer(Trainer):
         schedule: Callable[[int], Moves] | None = None,
         constraint: Constraint | None = None,
         terms: Sequence[Term] = (),
+        critic_weights: Mapping[str, float] | None = None,
         precision: Precision | None = None,
         accumulation: int = 1,
         ema: EMAHandler | None = None,
@@ -100,6 +104,7 @@ class TwoPlayerTrainer(Trainer):
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
         self.objective, self.round, self.schedule = objective, round, schedule or Together()
         self.constraint, self.terms = constraint or Constraint(), list(terms)
+        self.critic_weights = dict(critic_weights or {})
         self.precision = precision or Precision("none", self.state.device)
         self.generator_scaler, self.discriminator_scaler = self.precision.scaler(), self.precision.scaler()
         self.accumulation, self.seed, self.ema = accumulation, seed, ema
@@ -171,10 +176,11 @@ class TwoPlayerTrainer(Trainer):
         with self.precision.autocast():
             return generator(play.generator_input)
 
-    def _judge(self, critic: nn.Module, image: torch.Tensor, condition: torch.Tensor | None) -> torch.Tensor:
+    def _judge(self, critic: nn.Module, image: torch.Tensor, condition: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        """Logits of each part of the critic; a critic of one has no prefix."""
         with self.precision.autocast():
-            logits = critic(image) if condition is None else critic(image, condition)
-        return logits.float()
+            parts = by_part(critic(image) if condition is None else critic(image, condition))
+        return {part: logits.float() for part, logits in parts.items()}
 
     def _move_critic(self, plays: list[Play], shared: torch.Tensor | None) -> dict[str, torch.Tensor]:
         critic = self.discriminator
@@ -187,8 +193,12 @@ class TwoPlayerTrainer(Trainer):
             else:
                 fake = shared.detach()
             with _unsynchronised(critic, index < len(plays) - 1):
-                real_logits = self._judge(critic, play.real, play.real_condition)
-                terms = self.objective.critic(real_logits, self._judge(critic, fake, play.fake_condition))
+                real = self._judge(critic, play.real, play.real_condition)
+                judged = self._judge(critic, fake, play.fake_condition)
+                terms = {}
+                for part, logits in real.items():
+                    losses = self.objective.critic(logits, judged[part])
+                    terms.update({part + name: loss for name, loss in losses.items()})
                 terms.update(self.constraint.penalty(critic, play, fake))
                 self._backward(terms, self.discriminator_scaler, len(plays), logged, "discriminator_loss")
         self.discriminator_scaler.step(self.discriminator_optimizer)
@@ -205,7 +215,9 @@ class TwoPlayerTrainer(Trainer):
         for index, play in enumerate(plays):
             with _unsynchronised(self.generator, index < len(plays) - 1):
                 fake = self._generate(self.generator, play) if shared is None else shared
-                terms = {"adversarial": self.objective.generator(self._judge(critic, fake, play.fake_condition))}
+                terms = {}
+                for part, logits in self._judge(critic, fake, play.fake_condition).items():
+                    terms[part + "adversarial"] = self.critic_weights.get(part, 1) * self.objective.generator(logits)
                 for term in self.terms:
                     terms[term.name] = term.weight * term(play, fake)
                 self._backward(terms, self.generator_scaler, len(plays), logged, "generator_loss")

@@ -6,7 +6,7 @@ generator's weights were trained on; all of them stand in ``derived_from``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mrsynth.errors import UserError
@@ -93,6 +93,44 @@ def check_overlap(
             what,
             "evaluate on other subjects, or train without these",
         )
+
+
+def in_section(subjects: Mapping[str, Sequence[Mapping[str, Any]]], section: str) -> list[dict[str, Any]]:
+    """Items of ``section``.
+
+    Raises:
+        UserError: no such section, or nobody in it.
+    """
+    if section not in subjects:
+        raise UserError(f"a section, one of {sorted(subjects)}", repr(section), "section", "choose one of these")
+    if not subjects[section]:
+        raise UserError(
+            "at least one subject",
+            f"none in section {section!r}",
+            "dataset_dir or datalist",
+            "make a split with such a part, or choose another section",
+        )
+    return [dict(item) for item in subjects[section]]
+
+
+def held_out(
+    subjects: Mapping[str, Sequence[Mapping[str, Any]]], section: str, record: Mapping[str, Any], weights: object
+) -> list[dict[str, Any]]:
+    """Items of ``section``, none of whose patients the weights were trained on.
+
+    Args:
+        subjects: datalist items by section.
+        section: ``test``, as a rule.
+        record: of the weights, with ``subjects``.
+        weights: their file, for the message.
+
+    Raises:
+        UserError: no such section, nobody in it, or somebody whom the weights have seen.
+    """
+    items = in_section(subjects, section)
+    patients = {i["subject"]: i["patient"] for part in subjects.values() for i in part if i.get("patient")}
+    check_overlap(record["subjects"], [item["subject"] for item in items], weights, patients)
+    return items
 
 
 def _persons(items: Mapping[str, Mapping[str, Any]], patients: Mapping[str, str] | None) -> dict[str, str]:

@@ -18,6 +18,9 @@ from mrsynth.transforms.geometry import as_array
 LOW, HIGH = 1, 1000
 """Written values of -1 and 1 inside the brain; the background is 0, so that the brain mask can be read off."""
 
+SHADES, LARGEST = 20, 32767
+"""Fewest steps between the dark and the bright of a brain that whole numbers are to hold; the greatest int16."""
+
 GRIDS = ("native", "training")
 
 
@@ -32,6 +35,11 @@ def mapping() -> dict[str, Any]:
     }
 
 
+def own_scale() -> dict[str, Any]:
+    """As :func:`mapping`, for images in the recipient's own scale."""
+    return {"background": 0, "brain": [LOW, None], "written": f"the recipient's own scale, at least {LOW} in its brain"}
+
+
 def to_int16(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
     """`(C, X, Y, Z)` in [-1, 1] as int16: 0 outside the bool mask `(X, Y, Z)`, 1 to 1000 inside."""
     scaled = np.rint(LOW + (HIGH - LOW) * (image.clip(-1, 1) + 1) / 2)
@@ -44,6 +52,37 @@ def from_int16(voxels: np.ndarray) -> np.ndarray:
     return np.where(voxels == 0, np.float32(-1), values)
 
 
+class OwnScaled(Transform):
+    """An image in its recipient's own scale as it is written: int16, zero outside the brain, at least 1 inside.
+
+    Args:
+        key: the image, `(C, X, Y, Z)`; replaced by an int16 MetaTensor.
+        mask_key: brain mask on its grid.
+
+    Raises:
+        UserError: a scale that whole numbers do not hold.
+    """
+
+    def __init__(self, key: str = "image", mask_key: str = "brain") -> None:
+        self.key, self.mask_key = key, mask_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
+        item = dict(data)
+        image, brain = as_array(item[self.key]), as_array(item[self.mask_key])[0] > 0
+        for channel, volume in enumerate(image):
+            low, high = (float(p) for p in np.percentile(volume[brain], (0.5, 99.5)))
+            if not (low >= 0 and high - low >= SHADES and high <= LARGEST):
+                raise UserError(
+                    f"intensities of 0 or more, over {SHADES} to {LARGEST} steps in the brain, for int16",
+                    f"{low:.4g} to {high:.4g} in channel {channel}",
+                    item.get("subject", self.key),
+                    "give the images as the dataset publishes them, not normalised",
+                )
+        whole = np.where(brain, np.rint(image).clip(LOW, LARGEST), 0).astype(np.int16)
+        item[self.key] = MetaTensor(torch.from_numpy(whole), affine=item[self.key].affine)
+        return item
+
+
 class FinishImaged(Transform):
     """The generator's image as it is written: int16, zero outside the brain, on the native or the training grid.
 
@@ -51,7 +90,9 @@ class FinishImaged(Transform):
     background's -1 does not darken its rim. Native voxels which the training grid does not cover are zero.
 
     The item brings ``image`` (what the network was given, for its affine), ``brain`` `(1, X, Y, Z)` on the training
-    grid, ``native`` (``shape`` and ``affine``) and ``native_brain`` `(1, ...)`.
+    grid, ``native`` (``shape`` and ``affine``) and ``native_brain`` `(1, ...)`. Where it also brings ``own_image``, the
+    recipient's MRI in [-1, 1] on the grid that is written, the network's image is inpainted into that, with the weights
+    ``generated`` of :class:`~mrsynth.synthesis.InpaintingWeightd`.
 
     Args:
         grid: ``native`` or ``training``.
@@ -78,5 +119,8 @@ class FinishImaged(Transform):
             image, _ = to_native(image[everywhere], affine, shape, native_affine, "linear")
             brain = (as_array(item["native_brain"].cpu())[0] > 0) & coverage(brain.shape, affine, shape, native_affine)
             affine = native_affine
+        if "own_image" in item:
+            own, weight = as_array(item["own_image"].cpu()), as_array(item["generated"].cpu())
+            image = weight * image + (1 - weight) * own
         item[self.key] = MetaTensor(torch.from_numpy(to_int16(image, brain)), affine=torch.as_tensor(affine))
         return item

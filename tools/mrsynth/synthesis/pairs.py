@@ -45,7 +45,8 @@ class TransplantPairs(Dataset):
     a pair that keeps less than ``min_kept`` of the tumour is passed over. Subject ``n`` is thus the same whatever
     ``count`` is and wherever an earlier run stopped, and no two subjects come from the same pair.
 
-    Items hold what ``prepare`` makes of the recipient, and
+    Items hold what ``prepare`` makes of the recipient (with a ``label`` on the grid that is written, where that is not
+    the donor's tumour alone), and
 
     - ``number``: of the synthetic subject, from 0,
     - ``native_brain``, ``native_label``: uint8 `(1, ...)` on the recipient's grid,
@@ -57,8 +58,8 @@ class TransplantPairs(Dataset):
         data: datalist items of the recipients and donors.
         count: subjects wanted.
         load: from a datalist item to native ``image``, ``label`` and ``brain``.
-        prepare: from these and ``transplanted`` to the network's input ``image`` and, on its grid, ``brain``,
-            ``transplanted`` and ``native``.
+        prepare: from these of the recipient, ``transplanted`` and the ``donor``'s item to the network's input
+            ``image`` and, on its grid, ``brain``, ``transplanted`` and ``native``.
         seed: of the order.
         align: map the donor's brain box onto the recipient's.
         min_kept: least share of the tumour that finds place.
@@ -136,7 +137,7 @@ class TransplantPairs(Dataset):
         if kept < self.min_kept or not label.any():
             return None
         fused = MetaTensor(torch.from_numpy(label[None]), affine=native)
-        item = self.prepare({**recipient, "transplanted": fused})
+        item = self.prepare({**recipient, "transplanted": fused, "donor": donor})
         grid = item["transplanted"]
         seen = np.where(coverage(grid.shape[1:], as_array(grid.affine), label.shape, affine), label, 0)
         kept *= float(np.count_nonzero(seen) / np.count_nonzero(label))

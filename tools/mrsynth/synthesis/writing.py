@@ -26,20 +26,20 @@ from mrsynth.conventions import LABELS, SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.files import atomic_folder, unwritable, write_json
 from mrsynth.manifest import load_datalist, write_datalist
-from mrsynth.synthesis.intensities import GRIDS, mapping
+from mrsynth.synthesis.intensities import GRIDS, mapping, own_scale
 from mrsynth.synthesis.nifti import header_of, write_nifti
 from mrsynth.transforms.geometry import as_array
 
 
 def parents_in(
-    subjects: Mapping[str, Sequence[Mapping[str, Any]]], section: str, record: Mapping[str, Any]
+    subjects: Mapping[str, Sequence[Mapping[str, Any]]], section: str, record: Mapping[str, Any] | None
 ) -> list[dict[str, Any]]:
-    """Recipients and donors: the items of ``section``, all of whom the weights were trained on.
+    """Recipients and donors: the items of ``section``, all of whom the weights (if any) were trained on.
 
     Args:
         subjects: datalist items by section.
         section: ``training``, as a rule.
-        record: of the weights, with ``subjects``.
+        record: of the weights, with ``subjects``; None where none take part.
 
     Raises:
         UserError: no such section, or subjects whom the weights have not seen: a held-out subject must not become
@@ -48,6 +48,8 @@ def parents_in(
     if section not in subjects:
         raise UserError(f"a section, one of {sorted(subjects)}", repr(section), "section", "choose one of these")
     items = [dict(item) for item in subjects[section]]
+    if record is None:
+        return items
     strangers = sorted({item["subject"] for item in items} - set(record["subjects"]))
     if strangers:
         named = ", ".join(strangers[:5]) + (f" and {len(strangers) - 5} more" if len(strangers) > 5 else "")
@@ -67,9 +69,12 @@ class SubjectWriter:
     :class:`~mrsynth.synthesis.FinishImaged` for the same ``grid``. Nothing written depends on time or place: the
     same weights, pairs and seed give the same bytes, in one run or in several.
 
+    The label written is the donor's tumour, or the item's own ``label`` where it brings one.
+
     Args:
         output_dir: ``synthetic/`` is written below it, nothing elsewhere.
-        record: of the weights, as ``load_weights`` returns it.
+        record: of the weights, as ``load_weights`` returns it; None where none take part: voxels then are in the
+            recipient's own scale, and a subject descends from its two parents alone.
         parents: datalist items of the recipients and donors.
         settings: of network, grid and transplant.
         seed: of the pairs.
@@ -83,7 +88,7 @@ class SubjectWriter:
     def __init__(
         self,
         output_dir: str | os.PathLike,
-        record: Mapping[str, Any],
+        record: Mapping[str, Any] | None,
         parents: Sequence[Mapping[str, Any]],
         settings: Mapping[str, Any],
         seed: int = 0,
@@ -93,10 +98,11 @@ class SubjectWriter:
         if grid not in GRIDS:
             raise UserError(f"grid: one of {GRIDS}", repr(grid), "grid", "choose one")
         self.folder = Path(output_dir).expanduser().absolute() / "synthetic"
-        self.record, self.grid, self.count = record, grid, count
+        self.record, self.grid, self.count = record or {"subjects": []}, grid, count
+        self.intensities = mapping() if record else own_scale()
         self.lineage = {item["subject"]: [item["subject"], *item.get("derived_from", [])] for item in parents}
         recipe = {
-            "weights": record["sha256"],
+            "weights": self.record.get("sha256"),
             "seed": seed,
             "grid": grid,
             "pool": {"subjects": len(parents), "sha256": _digest([item["subject"] for item in parents])},
@@ -159,7 +165,8 @@ class SubjectWriter:
         """
         name = self.name(item["number"])
         voxels, affine = as_array(pred), as_array(pred.affine)  # type: ignore[attr-defined]
-        label = as_array(item["native_label" if self.grid == "native" else "transplanted"])[0]
+        laid = "native_label" if self.grid == "native" else "transplanted"
+        label = as_array(item["label" if "label" in item else laid])[0]
         label = np.where((voxels != 0).any(axis=0), label, 0).astype(np.uint8)
         header = header_of(item["recipient_file"]) if self.grid == "native" else None
         with atomic_folder(self.folder / name) as folder:
@@ -211,7 +218,7 @@ class SubjectWriter:
             "seed": self.recipe["seed"],
             "training_subjects": list(self.record["subjects"]),
             "transplant": {**facts, "align": settings.get("align"), "min_kept": settings.get("min_kept")},
-            "intensities": mapping(),
+            "intensities": self.intensities,
             "sequences": list(SEQUENCES),
             "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch", "metrics")},
             "versions": _versions(),

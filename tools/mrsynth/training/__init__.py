@@ -1,6 +1,7 @@
 """How any run is started, watched, saved and resumed: generators and segmenters alike."""
 
 from mrsynth.training.checkpoint import (
+    defaults,
     load_checkpoint,
     load_weights,
     read_safely,
@@ -17,27 +18,33 @@ from mrsynth.training.sampling import (
     DiskCache,
     Draw,
     PairSampler,
+    PatchSampler,
     SeededDataset,
     SeededSampler,
     derived_seed,
     seed_everything,
 )
+from mrsynth.training.segmentation import SegmentationTrainer, initialise
 
 __all__ = [
     "DiskCache",
     "Draw",
     "History",
     "PairSampler",
+    "PatchSampler",
     "Precision",
     "PrecisionInferer",
     "Row",
     "RunHandlers",
     "SeededDataset",
     "SeededSampler",
+    "SegmentationTrainer",
     "check_writable",
     "choose_device",
     "command",
+    "defaults",
     "derived_seed",
+    "initialise",
     "load_checkpoint",
     "load_weights",
     "local_device",

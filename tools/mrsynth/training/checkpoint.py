@@ -181,6 +181,13 @@ def load_weights(network: nn.Module, path: str | os.PathLike, train_command: str
     return {**record, "sha256": digest}
 
 
+def defaults(bundle_root: str | os.PathLike, names: Sequence[str]) -> dict[str, Any]:
+    """Values of the settings ``names`` in a bundle's ``train.json``: what holds where there are no weights yet."""
+    text = (Path(bundle_root) / "configs" / "train.json").read_text(encoding="utf-8")
+    training = json.loads(text)
+    return {name: training[name] for name in names}
+
+
 def trained_settings(
     weights: str | os.PathLike,
     defaults: Mapping[str, Any],

@@ -153,7 +153,10 @@ class RunHandlers:
         if self.main:
             print(f"Resumed after epoch {run['epoch']} of {engine.state.max_epochs}.", flush=True)
             if run["epoch"] >= engine.state.max_epochs:
-                print("This run is complete: raise --max_epochs to train on.", flush=True)
+                # a learning rate that has come down to its end cannot be stretched
+                scheduled = "scheduler" in engine.objects_to_save()
+                further = "fine-tune its weights, --initial_weights" if scheduled else "raise --max_epochs to train on"
+                print(f"This run is complete: {further}.", flush=True)
 
     def _stop_if_diverged(self, engine: Any) -> None:
         if not math.isfinite(scalars(engine.state.output)["loss"]):
@@ -166,7 +169,7 @@ class RunHandlers:
                 raise diverged(f"finite weights of {name}", engine)
 
     def _open_bar(self, engine: Any) -> None:
-        total = engine.state.max_epochs * engine.state.epoch_length
+        total = getattr(engine, "max_iterations", None) or engine.state.max_epochs * engine.state.epoch_length
         self.bar = tqdm(total=total, initial=engine.state.iteration, unit="it", file=sys.stdout, dynamic_ncols=True)
 
     def _log(self, engine: Any) -> None:
@@ -200,7 +203,8 @@ class RunHandlers:
                     "metrics": self.best,
                 }
                 save_weights(self.network, self.models / WEIGHTS, record)
-            if epoch % self.checkpoint_every == 0 or last:
+            whole = engine.state.iteration == epoch * engine.state.epoch_length  # not cut short by max_iterations
+            if whole and (epoch % self.checkpoint_every == 0 or last):
                 self._save(engine)
         barrier()
 
@@ -240,7 +244,8 @@ class RunHandlers:
     def _finish(self, engine: Any) -> None:
         self.history.draw(self.logs / "curves.png")
         self._close(engine)
-        lines = [f"  checkpoint  {self.models / CHECKPOINT}", f"  weights     {self.models / WEIGHTS}"]
+        lines = [f"  checkpoint  {self.models / CHECKPOINT}"] if (self.models / CHECKPOINT).is_file() else []
+        lines += [f"  weights     {self.models / WEIGHTS}"]
         lines += [f"  montage     {self.picture}"] if self.picture else []
         lines += [f"  curves      {self.logs / 'curves.png'}", f"  log folder  {self.logs}"]
         if self.best:

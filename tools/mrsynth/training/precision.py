@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from monai.inferers import SimpleInferer
+from monai.inferers import Inferer, SimpleInferer
 
 from mrsynth.errors import UserError
 
@@ -22,14 +22,16 @@ class Precision:
         device: of the run.
         grid: spatial size of what is trained, for networks that halve it. On a CPU, oneDNN's bf16 weight gradients are
             wrong where a level's first side is 2 (torch 2.13): there ``auto`` means float32, and bf16 is refused.
+        levels: resolutions of such a network.
 
     Raises:
         UserError: an unknown name, or a precision that the device or the grid does not allow.
     """
 
-    def __init__(self, amp: str | bool, device: torch.device | str, grid: Sequence[int] = ()) -> None:
+    def __init__(self, amp: str | bool, device: torch.device | str, grid: Sequence[int] = (), levels: int = 4) -> None:
         self.device = torch.device(device)
-        halves_to_two = self.device.type == "cpu" and len(grid) > 0 and grid[0] in (2, 4, 8, 16)
+        wrong = [2 ** (level + 1) for level in range(levels)]
+        halves_to_two = self.device.type == "cpu" and len(grid) > 0 and grid[0] in wrong
         names = {True: "auto", False: "none", None: "none"}
         name = names.get(amp, amp) if isinstance(amp, (bool, type(None))) else amp
         if name not in ("none", "bf16", "fp16", "auto"):
@@ -40,7 +42,7 @@ class Precision:
             raise UserError("a GPU that computes in bf16", "an older one", "amp", "use --amp fp16, or --amp none")
         if name == "bf16" and halves_to_two:
             raise UserError(
-                "a grid whose first side is not 2, 4, 8 or 16, for bf16 on a CPU",
+                f"a grid whose first side is none of {wrong}, for bf16 on a CPU",
                 str(list(grid)),
                 "spatial_size, amp",
                 "use --amp none, or another grid",
@@ -57,20 +59,22 @@ class Precision:
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
 
-class PrecisionInferer(SimpleInferer):
-    """One forward pass of the whole volume at a chosen precision; the result is float32.
+class PrecisionInferer(Inferer):
+    """Another inferer at a chosen precision; the result is float32.
 
     Args:
         amp: see :class:`Precision`.
         device: of the network.
+        inferer: one forward pass of the whole volume when None.
     """
 
-    def __init__(self, amp: str | bool, device: torch.device | str) -> None:
-        self.precision = Precision(amp, device)
+    def __init__(self, amp: str | bool, device: torch.device | str, inferer: Inferer | None = None) -> None:
+        super().__init__()
+        self.precision, self.inferer = Precision(amp, device), inferer or SimpleInferer()
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.precision.autocast():
-            return super().__call__(inputs, network, *args, **kwargs).float()
+            return self.inferer(inputs, network, *args, **kwargs).float()
 
 
 def _has_bf16(device: torch.device) -> bool:

@@ -7,7 +7,9 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,11 +45,15 @@ def seed_everything(*parts: int) -> None:
 
 
 class Draw(NamedTuple):
-    """What a sampler asks of a dataset: item ``number`` as epoch ``epoch`` sees it, with a donor or (-1) without."""
+    """What a sampler asks of a dataset: item ``number`` as epoch ``epoch`` sees it, with a donor or (-1) without.
+
+    An item that an epoch draws several times is told apart by ``turn``, from 0.
+    """
 
     epoch: int
     number: int
     donor: int = -1
+    turn: int = 0
 
 
 class SeededSampler(Sampler):
@@ -120,6 +126,74 @@ class PairSampler(SeededSampler):
         return self.items // 2 if self.disjoint else self.items
 
 
+class PatchSampler(SeededSampler):
+    """Patches of subjects: an epoch is a number of patches, however many subjects there are.
+
+    An epoch has ``subepochs``; for each, ``subjects`` are drawn without replacement, and as many patches are taken
+    from one as from another (to within one), in random order. That is DeepMedic's scheme; one subepoch over all
+    subjects is the usual one.
+
+    Args:
+        items: number of subjects.
+        patches: in a subepoch.
+        subepochs: in an epoch.
+        subjects: drawn for a subepoch; None, or more than there are: all.
+        synthetic: for each subject whether it is synthetic.
+        synthetic_share: share of the patches that come from synthetic subjects, from 0 to 1; None treats all alike.
+        seed: of all draws.
+
+    Raises:
+        UserError: no subjects, or no patches.
+    """
+
+    def __init__(
+        self,
+        items: int,
+        patches: int,
+        subepochs: int = 1,
+        subjects: int | None = None,
+        synthetic: Sequence[bool] = (),
+        synthetic_share: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(items, seed)
+        if min(items, patches, subepochs, 1 if subjects is None else subjects) < 1:
+            raise UserError(
+                "at least one training subject, patch and subepoch",
+                f"{items} subjects, {patches} patches, {subepochs} subepochs, {subjects} subjects a subepoch",
+                "training part of the datalist, or the sampling settings",
+                "correct it",
+            )
+        self.patches, self.subepochs, self.subjects = patches, subepochs, subjects
+        is_synthetic = np.asarray(synthetic if len(synthetic) else [False] * items, dtype=bool)
+        # (who, patches of a subepoch)
+        self.groups = [(np.arange(items), patches)]
+        if synthetic_share is not None:
+            if not 0 <= synthetic_share <= 1:
+                raise UserError("a share from 0 to 1", repr(synthetic_share), "synthetic_share", "correct it")
+            if is_synthetic.any() and not is_synthetic.all():
+                made = round(synthetic_share * patches)
+                shares = ((is_synthetic, made), (~is_synthetic, patches - made))
+                self.groups = [(np.flatnonzero(who), share) for who, share in shares if share]
+
+    def draws(self) -> list[Draw]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        turns = [0] * self.items
+        draws = []
+        for _ in range(self.subepochs):
+            chosen: list[int] = []
+            for who, wanted in self.groups:
+                some = random.permutation(who)[: self.subjects]
+                chosen += [int(some[i % len(some)]) for i in range(wanted)]
+            for number in random.permutation(chosen):
+                draws.append(Draw(self.epoch, int(number), turn=turns[number]))
+                turns[number] += 1
+        return draws
+
+    def total(self) -> int:
+        return self.subepochs * self.patches
+
+
 CACHE = 1
 """Raised with every change of a transform that changes what it makes, so that older cached items are not reused."""
 
@@ -169,14 +243,24 @@ class DiskCache(Dataset):
         return item
 
 
-def _describe(transform: Any) -> str:
-    """A transform's class and settings, the same in every process."""
-    settings = {k: str(v) for k, v in sorted(vars(transform).items()) if not k.startswith("_")}
-    return f"{type(transform).__module__}.{type(transform).__qualname__} {settings}"
+def _describe(value: Any) -> str:
+    """A transform, or a setting of one, in words that are the same in every process."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_describe(v) for v in value)}]"
+    if isinstance(value, Mapping):
+        return (
+            f"{{{', '.join(f'{k}: {_describe(v)}' for k, v in sorted(value.items(), key=lambda pair: str(pair[0])))}}}"
+        )
+    if isinstance(value, (type, FunctionType, BuiltinFunctionType)):
+        return f"{value.__module__}.{value.__qualname__}"
+    if hasattr(value, "__dict__") and not isinstance(value, (np.ndarray, torch.Tensor, Enum)):
+        kind, settings = type(value), {k: v for k, v in vars(value).items() if not k.startswith("_")}
+        return f"{kind.__module__}.{kind.__qualname__} {_describe(settings)}"
+    return str(value)
 
 
 class SeededDataset(Dataset):
-    """Preprocessed items, cached, with random transforms whose draws are a function of (seed, epoch, item).
+    """Preprocessed items, cached, with random transforms whose draws are a function of (seed, epoch, item, turn).
 
     Index it by a :class:`Draw` (or an integer: epoch 0). Where the draw names a donor, the item reaches the random
     transforms with ``donor`` (index) and ``donors`` (all preprocessed items of this dataset).
@@ -221,5 +305,5 @@ class SeededDataset(Dataset):
         item = dict(self.subjects[draw.number])
         if draw.donor >= 0:
             item.update(donor=draw.donor, donors=self.subjects)
-        self.random_transform.set_random_state(seed=derived_seed(self.seed, draw.epoch, draw.number))
+        self.random_transform.set_random_state(seed=derived_seed(self.seed, draw.epoch, draw.number, draw.turn))
         return self.random_transform(item)

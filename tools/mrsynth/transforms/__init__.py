@@ -1,8 +1,11 @@
 """SimpleITK work as MONAI dictionary transforms: loading, grids, intensities, conditions, transplants."""
 
+from mrsynth.transforms.augmentation import AUGMENTATIONS, usual_augmentation
+from mrsynth.transforms.classes import LabelClassesd
+from mrsynth.transforms.copy_paste import CopyPasted, check_millimetres, soften
 from mrsynth.transforms.geometry import bounding_box, box_grid, box_map, resample
 from mrsynth.transforms.grid import CropResampled, coverage, to_native
-from mrsynth.transforms.intensity import BrainMaskd, RescaleInsideBraind
+from mrsynth.transforms.intensity import BrainMaskd, NormaliseInsideBraind, RescaleInsideBraind
 from mrsynth.transforms.loading import LoadSubjectd, map_labels, read_volume
 from mrsynth.transforms.semantic import (
     CONDITIONS,
@@ -16,11 +19,15 @@ from mrsynth.transforms.semantic import (
 from mrsynth.transforms.transplant import TumorTransplantd, transplant
 
 __all__ = [
+    "AUGMENTATIONS",
     "CONDITIONS",
     "BrainMaskd",
+    "CopyPasted",
     "CropResampled",
     "EncodeSemanticd",
+    "LabelClassesd",
     "LoadSubjectd",
+    "NormaliseInsideBraind",
     "RescaleInsideBraind",
     "SemanticLabeld",
     "TissueClassesd",
@@ -28,6 +35,7 @@ __all__ = [
     "bounding_box",
     "box_grid",
     "box_map",
+    "check_millimetres",
     "condition_values",
     "coverage",
     "encode",
@@ -35,6 +43,8 @@ __all__ = [
     "map_labels",
     "read_volume",
     "resample",
+    "soften",
     "to_native",
     "transplant",
+    "usual_augmentation",
 ]

@@ -24,30 +24,34 @@ class CropResampled(MapTransform):
 
     Args:
         keys: volumes, `(C, X, Y, Z)`, on one grid.
-        spatial_size: shape of the result, X, Y, Z.
+        spatial_size: shape of the result, X, Y, Z; None keeps the native voxels of the box (its edges on voxels).
         crop: ``brain``, the bounding box of ``mask_key`` widened by ``margin``; ``[first, end]``, these axial
             slices with the plane untouched (the thesis: ``[30, 125]`` of 155, then 95 slices to 64); or ``none``.
         mask_key: brain mask; only for ``brain``.
         margin: share of the box's side added on either side, so that the brain does not touch the border.
         interpolation: ``nearest`` or ``linear``, one for all keys or one each. Labels take ``nearest``. Linear
             smooths first where the grid becomes coarser.
+        keep_ready: leave a volume whose shape is ``spatial_size`` already as it is: synthetic subjects are written
+            on the grid that their generator was trained on.
     """
 
     def __init__(
         self,
         keys: KeysCollection,
-        spatial_size: Sequence[int],
+        spatial_size: Sequence[int] | None,
         crop: str | Sequence[int] = "brain",
         mask_key: str = "brain",
         margin: float = 0.04,
         interpolation: str | Sequence[str] = "nearest",
+        keep_ready: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.spatial_size = tuple(int(n) for n in spatial_size)
+        self.spatial_size = None if spatial_size is None else tuple(int(n) for n in spatial_size)
+        self.keep_ready = keep_ready
         self.crop, self.mask_key, self.margin = crop, mask_key, margin
         self.interpolation = ensure_tuple_rep(interpolation, len(self.keys))
-        if len(self.spatial_size) != 3 or min(self.spatial_size) < 1:
+        if self.spatial_size is not None and (len(self.spatial_size) != 3 or min(self.spatial_size) < 1):
             raise UserError("three positive sizes X, Y, Z", str(spatial_size), "spatial_size", "correct it")
         if isinstance(crop, str) and crop not in ("brain", "none"):
             raise UserError("crop: brain, none, or [first, end] slices", repr(crop), "crop", "correct it")
@@ -76,9 +80,15 @@ class CropResampled(MapTransform):
         first = item[self.keys[0]]
         affine = as_array(first.affine)
         shape = tuple(first.shape[1:])
-        low, high = self.box(item, shape)
-        target = box_grid(affine, low, high, np.asarray(self.spatial_size))
         item["native"] = {"shape": torch.tensor(shape), "affine": torch.from_numpy(affine)}
+        if self.keep_ready and shape == self.spatial_size:
+            return item
+        low, high = self.box(item, shape)
+        size = self.spatial_size
+        if size is None:
+            low, high = np.floor(low).clip(0), np.minimum(np.ceil(high), shape)
+            size = tuple(int(n) for n in high - low)
+        target = box_grid(affine, low, high, np.asarray(size))
         for key, interpolation in self.key_iterator(item, self.interpolation):
             volume = item[key]
             # only the box, and a rim for the interpolation, needs to be touched
@@ -88,7 +98,9 @@ class CropResampled(MapTransform):
             corner[:3, 3] += affine[:3, :3] @ start
             part = as_array(volume)[:, start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]]
             smooth = interpolation != "nearest"
-            channels = [resample(c, corner, self.spatial_size, target, interpolation, antialias=smooth) for c in part]
+            if self.spatial_size is None:  # whole voxels: nothing to interpolate
+                interpolation, smooth = "nearest", False
+            channels = [resample(c, corner, size, target, interpolation, antialias=smooth) for c in part]
             meta = {**volume.meta, "affine": torch.from_numpy(target)}
             stacked = np.stack([c.T for c in channels]).transpose(0, 3, 2, 1)  # X stays fastest in memory
             item[key] = MetaTensor(torch.from_numpy(stacked), meta=meta)

@@ -1,4 +1,5 @@
-"""Brain mask and intensities in [-1, 1] with the background at exactly -1 (Doncenco 2022, section 2.2)."""
+"""Brain mask and intensities: in [-1, 1] with the background at exactly -1 for the games (Doncenco 2022, section 2.2),
+mean 0 and standard deviation 1 inside the brain with the background at exactly 0 for segmenters (Kamnitsas 2017)."""
 
 from __future__ import annotations
 
@@ -59,6 +60,7 @@ class RescaleInsideBraind(MapTransform):
             ``minmax`` takes the least and greatest value of the whole volume, background included, which is the
             thesis's per-volume rescaling (a few hot voxels then decide where the brain lies).
         percentiles: the two ends, in percent.
+        ends_from: keys of another image and its brain mask, the same subject's, whose ends are taken.
 
     Raises:
         UserError: a sequence is constant inside the brain.
@@ -70,12 +72,13 @@ class RescaleInsideBraind(MapTransform):
         mask_key: str = "brain",
         mode: str = "percentiles",
         percentiles: tuple[float, float] = (0.5, 99.5),
+        ends_from: tuple[str, str] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if mode not in ("percentiles", "minmax"):
             raise UserError("intensity mode percentiles or minmax", repr(mode), "RescaleInsideBraind", "choose one")
-        self.mask_key, self.mode, self.percentiles = mask_key, mode, percentiles
+        self.mask_key, self.mode, self.percentiles, self.ends_from = mask_key, mode, percentiles, ends_from
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
@@ -84,12 +87,14 @@ class RescaleInsideBraind(MapTransform):
             image = item[key]
             voxels = as_array(image)
             scaled = np.empty_like(voxels, dtype=np.float32)  # in the memory order of the files, X fastest
-            for channel, volume in enumerate(voxels):
+            image_key, mask_key = self.ends_from or (key, self.mask_key)
+            sources, within = as_array(item[image_key]), as_array(item[mask_key])[0] > 0
+            for channel, (volume, source) in enumerate(zip(voxels, sources, strict=True)):
                 if self.mode == "minmax":
-                    low, high = float(volume.min()), float(volume.max())
+                    low, high = float(source.min()), float(source.max())
                 else:
                     # transposed, so that both are read in their memory order
-                    low, high = (float(p) for p in np.percentile(volume.T[mask.T], self.percentiles))
+                    low, high = (float(p) for p in np.percentile(source.T[within.T], self.percentiles))
                 if not np.isfinite([low, high]).all():
                     raise UserError(
                         "finite voxels",
@@ -108,5 +113,47 @@ class RescaleInsideBraind(MapTransform):
                 scaled[channel] -= np.float32(1 + 2 * low / (high - low))
                 np.clip(scaled[channel], -1, 1, out=scaled[channel])
                 scaled[channel][~mask] = -1
+            item[key] = MetaTensor(torch.from_numpy(scaled), meta=dict(image.meta))
+        return item
+
+
+class NormaliseInsideBraind(MapTransform):
+    """Shift and scale each sequence to mean 0 and standard deviation 1 inside the brain; outside is exactly 0.
+
+    MONAI's ``NormalizeIntensityd(nonzero=True)`` takes each channel's own non-zero voxels, which differ from sequence
+    to sequence and change once an image has been resampled; here it is one brain for all.
+
+    Args:
+        keys: images, `(C, X, Y, Z)`; replaced by float32.
+        mask_key: brain mask, `(1, X, Y, Z)`.
+
+    Raises:
+        UserError: a sequence is constant inside the brain, or not finite.
+    """
+
+    def __init__(
+        self, keys: KeysCollection = "image", mask_key: str = "brain", allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.mask_key = mask_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
+        item = dict(data)
+        mask = as_array(item[self.mask_key])[0] > 0
+        for key in self.key_iterator(item):
+            image = item[key]
+            voxels = as_array(image)
+            scaled = np.zeros(voxels.shape, dtype=np.float32)
+            for channel, volume in enumerate(voxels):
+                inside = volume[mask].astype(np.float64)
+                mean, sd = inside.mean(), inside.std()
+                if not (np.isfinite(sd) and sd > 0):
+                    raise UserError(
+                        "a sequence with finite voxels and contrast inside the brain",
+                        f"standard deviation {sd} in channel {channel}",
+                        item.get("subject", image.meta.get("filename_or_obj", key)),
+                        "repair the file, or leave the subject out",
+                    )
+                scaled[channel][mask] = (inside - mean) / sd
             item[key] = MetaTensor(torch.from_numpy(scaled), meta=dict(image.meta))
         return item

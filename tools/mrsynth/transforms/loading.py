@@ -43,7 +43,8 @@ class LoadSubjectd(MapTransform):
         label_key: which of them is a label.
 
     Raises:
-        UserError: a file is missing or damaged, the grids of a subject differ, or a label has an unknown value.
+        UserError: a key or a file is missing, a file is damaged, the grids of a subject differ, or a label has an
+            unknown value.
     """
 
     def __init__(
@@ -54,6 +55,14 @@ class LoadSubjectd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
+        if not self.allow_missing_keys and not all(key in item for key in self.keys):
+            there = " and ".join(str(key) for key in self.keys if key in item) or "none"
+            raise UserError(
+                f"files of {' and '.join(str(key) for key in self.keys)}",
+                there,
+                item.get("subject", "datalist"),
+                "give them in the datalist, or leave the subject out",
+            )
         files: dict[Hashable, list] = {}
         for key in self.key_iterator(item):
             value = item[key]

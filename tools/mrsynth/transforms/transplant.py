@@ -117,9 +117,7 @@ def transplant(
     Returns:
         Label on the recipient's grid (uint8), and the share of the tumour's volume kept, 0 to 1.
     """
-    world_map = None
-    if align:
-        world_map = box_map(affine, bounding_box(brain), donor_affine, bounding_box(donor_brain))
+    world_map = brain_map(donor_affine, donor_brain, brain, affine) if align else None
     label = resample(donor_label.astype(np.uint8), donor_affine, brain.shape, affine, "nearest", 0, world_map)
     fused = np.where(brain, label, 0).astype(np.uint8)
     # volume of the whole tumour as it would lie in the recipient's space, inside its grid or not
@@ -128,3 +126,8 @@ def transplant(
         whole /= abs(np.linalg.det(world_map[:3, :3]))
     kept = (fused > 0).sum() * abs(np.linalg.det(affine[:3, :3])) / max(whole, 1e-6)
     return fused, float(min(kept, 1.0))
+
+
+def brain_map(donor_affine: np.ndarray, donor_brain: np.ndarray, brain: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """World map (4x4, RAS mm) from the recipient's brain box to the donor's; arguments as in :func:`transplant`."""
+    return box_map(affine, bounding_box(brain), donor_affine, bounding_box(donor_brain))

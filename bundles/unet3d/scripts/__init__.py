@@ -1,0 +1,5 @@
+"""What belongs to this bundle alone: the network, its patches, and test-time flips."""
+
+from . import inference, networks, preprocessing
+
+__all__ = ["inference", "networks", "preprocessing"]

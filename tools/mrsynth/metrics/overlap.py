@@ -1,0 +1,92 @@
+"""How well a segmentation agrees with its reference: Dice, 95% Hausdorff distance, sensitivity, precision, per region.
+
+Where a region is empty there is one convention: both empty, the segmentation is right (Dice, sensitivity and precision
+1, distance 0 mm); one of them empty, it is as wrong as it can be (0, 0 and 0; the distance is the diagonal of the
+volume, 373 mm for BraTS, as its own evaluation counts).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.metrics import CumulativeIterationMetric, compute_hausdorff_distance
+
+from mrsynth.conventions import LABELS, REGIONS
+
+MEASURES = ("dice", "hd95", "sensitivity", "precision")
+
+
+def region_scores(
+    prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
+) -> dict[str, dict[str, float]]:
+    """Compare two tumour labels on one grid.
+
+    Args:
+        prediction: `(X, Y, Z)`, values 0, 1, 2, 4.
+        reference: likewise.
+        spacing: mm a voxel, X, Y, Z.
+
+    Returns:
+        For each of :data:`~mrsynth.conventions.REGIONS` the :data:`MEASURES`: Dice, sensitivity and precision from 0
+        to 1, ``hd95`` in mm.
+    """
+    mm = [float(s) for s in spacing]
+    diagonal = float(np.linalg.norm(np.multiply(reference.shape, mm)))
+    scores = {}
+    for region, values in REGIONS.items():
+        found, true = np.isin(prediction, values), np.isin(reference, values)
+        hit, n_found, n_true = (int(np.count_nonzero(mask)) for mask in (found & true, found, true))
+        if n_found and n_true:
+            one, other = (torch.from_numpy(mask)[None, None] for mask in (found, true))
+            with warnings.catch_warnings():  # it warns of an argument that it gives to itself
+                warnings.simplefilter("ignore", FutureWarning)
+                distance = compute_hausdorff_distance(one, other, include_background=True, percentile=95, spacing=mm)
+            scores[region] = {
+                "dice": 2 * hit / (n_found + n_true),
+                "hd95": float(distance),
+                "sensitivity": hit / n_true,
+                "precision": hit / n_found,
+            }
+        else:
+            right = float(n_found == n_true)
+            scores[region] = {
+                "dice": right,
+                "hd95": 0.0 if right else diagonal,
+                "sensitivity": right,
+                "precision": right,
+            }
+    return scores
+
+
+def to_label(classes: torch.Tensor) -> torch.Tensor:
+    """Label values 0, 1, 2, 4 of class indices 0 to 3, uint8."""
+    return torch.tensor(LABELS, dtype=torch.uint8, device=classes.device)[classes.long()]
+
+
+class RegionDice(CumulativeIterationMetric):
+    """Dice of each region, for MONAI's evaluators: logits `(4, X, Y, Z)` against class indices `(1, X, Y, Z)`.
+
+    The aggregate is the mean over subjects and regions, by which the best epoch is chosen.
+    """
+
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
+        if y is None:
+            raise ValueError("RegionDice compares with a truth: y is None")
+        rows = []
+        for logits, classes in zip(torch.as_tensor(y_pred), torch.as_tensor(y), strict=True):
+            found, true = to_label(logits.argmax(dim=0)), to_label(classes[0])
+            row = []
+            for values in REGIONS.values():
+                one, other = (torch.isin(label, torch.tensor(values, device=label.device)) for label in (found, true))
+                both = int(one.sum()) + int(other.sum())
+                row.append(2 * int((one & other).sum()) / both if both else 1.0)
+            rows.append(row)
+        return torch.tensor(rows)
+
+    def aggregate(self) -> torch.Tensor:  # type: ignore[override]
+        """Mean over all subjects seen since the last reset, and over the regions."""
+        return self.get_buffer().mean()  # type: ignore[union-attr]

@@ -1,0 +1,15 @@
+"""What the segmenter bundles share around their networks: input, label out, evaluation, pictures."""
+
+from mrsynth.segmentation.evaluation import Evaluation
+from mrsynth.segmentation.inference import FinishSegmentationd, SegmentationWriter
+from mrsynth.segmentation.pictures import FixedSubjects, outlines
+from mrsynth.segmentation.preprocessing import preprocessing
+
+__all__ = [
+    "Evaluation",
+    "FinishSegmentationd",
+    "FixedSubjects",
+    "SegmentationWriter",
+    "outlines",
+    "preprocessing",
+]

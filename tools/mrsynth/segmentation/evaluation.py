@@ -1,0 +1,132 @@
+"""How good a trained segmenter is on subjects it has not seen: every measure, subject and region, with pictures."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.inferers import Inferer
+from torch import nn
+from tqdm import tqdm
+
+from mrsynth import __version__
+from mrsynth.conventions import LABELS, REGIONS, SEQUENCES
+from mrsynth.errors import UserError
+from mrsynth.files import atomic_path, write_json
+from mrsynth.metrics import MEASURES, mean_sd, region_scores, to_label
+from mrsynth.segmentation.inference import FinishSegmentationd
+from mrsynth.segmentation.pictures import outlines
+from mrsynth.segmentation.preprocessing import preprocessing
+from mrsynth.training import SeededDataset, save_montage
+from mrsynth.transforms.geometry import as_array
+
+
+class Evaluation:
+    """Measure a segmenter on held-out subjects, and write and print what was found.
+
+    ``<output_dir>/evaluation/metrics.json`` holds everything, ``per_subject.csv`` one line a subject and region,
+    ``pictures/<subject>.png`` the true and the predicted outline. What counts where a region is empty:
+    :mod:`mrsynth.metrics.overlap`.
+
+    Args:
+        network: the segmenter with its weights, on ``device``.
+        inferer: how it is called on a whole volume.
+        items: datalist items of the test subjects, with labels.
+        settings: ``spatial_size`` and ``crop`` of its input, and whatever else is to be recorded.
+        record: of the weights.
+        device: of the network.
+        output_dir: where ``evaluation/`` is made.
+        grid: ``native`` scores the label of the files; ``training`` scores on the grid of the network, as the thesis.
+
+    Raises:
+        UserError: a test subject without a label, or an unknown grid.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        inferer: Inferer,
+        items: Sequence[Mapping[str, Any]],
+        settings: Mapping[str, Any],
+        record: Mapping[str, Any],
+        device: torch.device | str,
+        output_dir: str | os.PathLike,
+        grid: str = "native",
+    ) -> None:
+        if unlabelled := [item["subject"] for item in items if not item.get("label")]:
+            raise UserError(
+                "a label for every test subject",
+                f"{len(unlabelled)} without: {', '.join(unlabelled[:5])}",
+                "datalist",
+                "leave them out, or give their labels",
+            )
+        self.network, self.inferer, self.device = network.eval(), inferer, torch.device(device)
+        self.settings, self.record, self.grid = dict(settings), record, grid
+        self.finish = FinishSegmentationd(grid)
+        self.folder = Path(output_dir).expanduser().absolute() / "evaluation"
+        prepare = preprocessing(settings["spatial_size"], settings["crop"], keep_native=True)
+        self.subjects = SeededDataset(items, prepare, cache="none")
+
+    @torch.no_grad()
+    def run(self) -> dict[str, Any]:
+        """Segment and score each subject; returns what ``metrics.json`` says."""
+        rows: list[dict[str, Any]] = []
+        for index in tqdm(range(len(self.subjects)), unit="subject"):
+            item = self.subjects[index]
+            logits = self.inferer(item["image"].as_tensor()[None].to(self.device), self.network)[0]
+            predicted = self.finish({**item, "pred": logits})["pred"]
+            found, spacing = as_array(predicted)[0], np.linalg.norm(as_array(predicted.affine)[:3, :3], axis=0)
+            scores = region_scores(found, self.reference(item), spacing)
+            rows += [{"subject": item["subject"], "region": region, **scores[region]} for region in REGIONS]
+            self.draw(item, logits)
+        result = {
+            "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch")},
+            "version": __version__,
+            "settings": self.settings,
+            "grid": self.grid,
+            "subjects": [item["subject"] for item in self.subjects.data],
+            "regions": {
+                region: {m: mean_sd(row[m] for row in rows if row["region"] == region) for m in MEASURES}
+                for region in REGIONS
+            },
+            "per_subject": rows,
+        }
+        write_json(self.folder / "metrics.json", result)
+        path = self.folder / "per_subject.csv"
+        with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, ["subject", "region", *MEASURES])
+            writer.writeheader()
+            writer.writerows(rows)
+        print(table(result), f"\n\nMade in {self.folder}:\n  metrics.json, per_subject.csv, pictures", flush=True)
+        return result
+
+    def reference(self, item: Mapping[str, Any]) -> np.ndarray:
+        """The true label `(X, Y, Z)` on the grid that is scored."""
+        if self.grid == "native":
+            return as_array(item["native_label"])[0]
+        return np.asarray(LABELS, dtype=np.uint8)[as_array(item["label"])[0]]
+
+    def draw(self, item: Mapping[str, Any], logits: torch.Tensor) -> None:
+        """Write the picture of one subject, on the training grid."""
+        found, true = (as_array(to_label(c.cpu())) for c in (logits.argmax(dim=0), item["label"].as_tensor()[0]))
+        rows = outlines(as_array(item["image"]), as_array(item["image"].affine), true, found, item["subject"])
+        save_montage(self.folder / "pictures" / f"{item['subject']}.png", rows, SEQUENCES)
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The result as a few lines to read."""
+    units = {"dice": "Dice", "hd95": "HD95, mm", "sensitivity": "sensitivity", "precision": "precision"}
+    lines = [f"\n{len(result['subjects'])} test subjects, {result['grid']} grid: mean (sd)"]
+    lines.append(f"  {'':4}" + "".join(f"{units[m]:>18}" for m in MEASURES))
+    for region, values in result["regions"].items():
+        lines.append(f"  {region:4}" + "".join(f"{_cell(values[m]):>18}" for m in MEASURES))
+    return "\n".join(lines)
+
+
+def _cell(value: Mapping[str, Any]) -> str:
+    return f"{value['mean']:.3f} (" + ("-" if value["sd"] is None else f"{value['sd']:.3f}") + ")"

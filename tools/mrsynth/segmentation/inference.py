@@ -1,0 +1,102 @@
+"""From a segmenter's logits to a label on a grid, and to files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from monai.transforms import Transform
+from tqdm import tqdm
+
+from mrsynth.errors import UserError
+from mrsynth.metrics import to_label
+from mrsynth.synthesis import GRIDS, header_of, write_nifti
+from mrsynth.transforms import to_native
+from mrsynth.transforms.geometry import as_array
+
+
+class FinishSegmentationd(Transform):
+    """The network's logits as a tumour label, on the native or the training grid.
+
+    Where the two grids differ in voxel size, probabilities are interpolated and the most probable class is taken
+    after that, which leaves no steps in the outline.
+
+    The item brings ``image`` (what the network was given, for its affine) and ``native`` (``shape``, ``affine``).
+
+    Args:
+        grid: ``native`` or ``training``.
+        key: logits `(4, X, Y, Z)`; replaced by a uint8 MetaTensor `(1, X, Y, Z)`, values 0, 1, 2, 4.
+
+    Raises:
+        UserError: an unknown grid.
+    """
+
+    def __init__(self, grid: str = "native", key: str = "pred") -> None:
+        if grid not in GRIDS:
+            raise UserError(f"grid: one of {GRIDS}", repr(grid), "grid", "choose one")
+        self.grid, self.key = grid, key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
+        item = dict(data)
+        logits = torch.as_tensor(item[self.key]).detach().cpu()
+        logits = logits.as_tensor() if isinstance(logits, MetaTensor) else logits
+        affine = as_array(item["image"].affine)
+        if self.grid == "training":
+            label = to_label(logits.argmax(dim=0)).numpy()
+        else:
+            shape, native = tuple(int(n) for n in item["native"]["shape"]), as_array(item["native"]["affine"])
+            if np.allclose(affine[:3, :3], native[:3, :3], atol=1e-4):
+                found = to_label(logits.argmax(dim=0)).numpy()
+                label = to_native(found[None], affine, shape, native, "nearest")[0][0]
+            else:
+                probabilities = torch.softmax(logits.float(), dim=0).numpy()
+                carried, covered = to_native(probabilities, affine, shape, native, "linear")
+                label = np.where(covered, to_label(torch.from_numpy(carried).argmax(dim=0)).numpy(), 0)
+            affine = native
+        item[self.key] = MetaTensor(torch.from_numpy(label.astype(np.uint8)[None]), affine=torch.as_tensor(affine))
+        return item
+
+
+class SegmentationWriter:
+    """Ignite handler that writes each predicted label as ``<output_dir>/segmentations/<subject>_seg.nii.gz``.
+
+    Attach it to an evaluator whose postprocessing is :class:`FinishSegmentationd`.
+
+    Args:
+        output_dir: ``segmentations/`` is made below it.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike) -> None:
+        self.folder = Path(output_dir).expanduser().absolute() / "segmentations"
+        self.written: list[Path] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Register with ``engine``."""
+        engine.add_event_handler(Events.STARTED, self._open_bar)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the labels of the iteration that has just ended."""
+        batch: Any = engine.state.batch
+        outputs: Any = engine.state.output
+        for item, output in zip(batch, outputs, strict=True):
+            label = output["pred"]
+            header = header_of(item["image"].meta["filename_or_obj"])
+            path = self.folder / f"{item['subject']}_seg.nii.gz"
+            write_nifti(path, as_array(label)[0], as_array(label.affine), header)
+            self.written.append(path)
+            self.bar.update()
+
+    def _open_bar(self, engine: Engine) -> None:
+        self.bar = tqdm(total=engine.state.epoch_length, unit="subject")
+
+    def _finish(self, engine: Engine) -> None:
+        self.bar.close()
+        print(f"\nMade:\n  {len(self.written)} labels in {self.folder}", flush=True)

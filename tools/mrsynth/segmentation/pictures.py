@@ -1,0 +1,75 @@
+"""A segmenter's work as pictures: the image with the true outline, and with the predicted one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.inferers import Inferer
+from torch import nn
+
+from mrsynth.metrics import to_label
+from mrsynth.training import Row, tumour_centre
+from mrsynth.transforms.geometry import as_array
+
+SHOWN = 2.5
+"""Standard deviations from the brain's mean that are shown black and white."""
+
+
+def outlines(image: np.ndarray, affine: np.ndarray, label: np.ndarray, predicted: np.ndarray, name: str) -> list[Row]:
+    """Two rows of a montage: the true label's outline and the predicted one's, on the same planes.
+
+    Args:
+        image: `(4, X, Y, Z)`, mean 0 and standard deviation 1 inside the brain, 0 outside.
+        affine: its affine.
+        label: `(X, Y, Z)`, values 0, 1, 2, 4.
+        predicted: likewise.
+        name: of the subject.
+    """
+    outside = ~(image != 0).any(axis=0)
+    shown = np.where(outside, -1, (image / SHOWN).clip(-1, 1))
+    spacing = tuple(float(s) for s in np.linalg.norm(affine[:3, :3], axis=0))
+    centre = tumour_centre(label if (label > 0).any() else predicted)
+    return [
+        Row(f"{name}\ntrue", shown, label, spacing, centre),  # type: ignore[arg-type]
+        Row("predicted", shown, predicted, spacing, centre),  # type: ignore[arg-type]
+    ]
+
+
+class FixedSubjects:
+    """The rows of the training montage: the same few subjects each epoch.
+
+    Args:
+        network: the segmenter.
+        subjects: preprocessed items, of whom the first ``count`` are shown.
+        device: of the network.
+        inferer: calls the network on a whole volume.
+        count: subjects shown.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        subjects: Sequence[Mapping[str, Any]],
+        device: torch.device | str,
+        inferer: Inferer,
+        count: int = 2,
+    ) -> None:
+        self.network, self.device, self.inferer = network, device, inferer
+        self.items = [subjects[index] for index in range(min(count, len(subjects)))]
+
+    @torch.no_grad()
+    def __call__(self) -> list[Row]:
+        """Two rows a subject."""
+        self.network.eval()
+        rows = []
+        for item in self.items:
+            image = torch.as_tensor(item["image"])
+            logits = self.inferer(image[None].to(self.device), self.network)[0].cpu()
+            true = to_label(torch.as_tensor(item["label"])[0])
+            predicted = to_label(torch.as_tensor(logits).argmax(dim=0))
+            names = (as_array(image), as_array(item["image"].affine), as_array(true), as_array(predicted))
+            rows += outlines(*names, name=str(item["subject"]))
+        return rows

@@ -1,0 +1,39 @@
+"""What happens to a subject before a segmenter sees it, the same in training, inference and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from monai.transforms import CopyItemsd, DeleteItemsd, SelectItemsd, Transform
+
+from mrsynth.transforms import BrainMaskd, CropResampled, LabelClassesd, LoadSubjectd, NormaliseInsideBraind
+
+
+def preprocessing(
+    spatial_size: Sequence[int] | None, crop: str | Sequence[int], label: bool = True, keep_native: bool = False
+) -> list[Transform]:
+    """From the files of a subject to ``image``, ``brain`` and, where there is one, ``label``.
+
+    ``image`` `(4, X, Y, Z)` float32, mean 0 and standard deviation 1 inside the brain, 0 outside; ``brain``
+    `(1, X, Y, Z)` uint8; ``label`` `(1, X, Y, Z)` uint8 class indices 0 to 3; ``native``, the grid of the files.
+
+    Args:
+        spatial_size: grid, X, Y, Z; None keeps the native voxels. A volume that has this size already is left on its
+            grid, as synthetic subjects are which were written there.
+        crop: see :class:`mrsynth.transforms.CropResampled`; the thesis's slab is ``[30, 125]`` to 240 x 240 x 64.
+        label: whether the items have one.
+        keep_native: keep the label of the files, values 0, 1, 2, 4, as ``native_label``.
+    """
+    volumes = ["image", "brain", *(["label"] if label else [])]
+    kept = ["native_label"] if keep_native else []
+    modes = ["linear", *["nearest"] * (len(volumes) - 1)]
+    return [
+        LoadSubjectd(["image", *(["label"] if label else [])]),
+        *([CopyItemsd("label", names=kept)] if kept else []),
+        BrainMaskd(),
+        CropResampled(volumes, spatial_size, crop, interpolation=modes, keep_ready=True),
+        NormaliseInsideBraind(),
+        # the rest of a datalist's entry cannot be collated; a server's own keys go through
+        *([LabelClassesd(), SelectItemsd([*volumes, *kept, "native", "subject"])] if label else []),
+        DeleteItemsd(["channels", "label_map"]),
+    ]

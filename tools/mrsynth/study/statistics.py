@@ -1,0 +1,368 @@
+"""From the scores of a study's test subjects to means, intervals and paired tests.
+
+A record is one test subject's scores in one region, from one training of a segmenter:
+``{"row", "grid", "segmenter", "fold", "seed", "subject", "region", "dice", "hd95", "sensitivity", "precision"}``.
+The unit of everything here is the subject: scores of several seeds are averaged for each subject first, so that
+repeating a training does not make a study look larger than it is. Intervals are bootstrap intervals of the mean
+(Efron 1987, bias-corrected and accelerated), tests are Wilcoxon's signed-rank test on paired differences (1945), and
+Holm's correction (1979) is taken over all rows and regions of one segmenter on one grid. Both are about subjects: what
+another training would have given shows in the standard deviation over seeds alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+
+from mrsynth.conventions import REGIONS
+from mrsynth.errors import UserError
+from mrsynth.metrics import MEASURES, mean_sd
+
+KEYS = ("row", "grid", "segmenter", "fold", "seed", "subject", "region")
+LEVEL = 0.05
+"""Two-sided level at which a corrected p is called significant; intervals are of 1 - LEVEL."""
+
+ITSELF = "is the reference"
+RESAMPLES = 9999
+ROUND = 12
+"""Decimals kept of a score: two equal scores stay equal in whatever order they were averaged."""
+
+
+def summarise(
+    records: Iterable[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+    reference: str,
+    baseline: str | None = None,
+    seed: int = 0,
+    measures: Sequence[str] = MEASURES,
+) -> dict[str, Any]:
+    """Mean, spread and paired differences of every row, for each segmenter, grid and region.
+
+    Args:
+        records: the scores, in any order; a score that does not exist is None, NaN or infinite.
+        rows: the row definitions in table order. Used here: ``name``, ``grid``, ``real``, ``synthetic``,
+            ``augmentation``, ``fine_tune``, ``published`` and ``reference``.
+        reference: name of the real-only row. A row is compared with the ``reference`` that its definition names, else
+            with the row that differs from this one in grid and augmentation alone and has the row's own, else with
+            this one if it has the row's grid.
+        baseline: name of the row to beat (copy-paste), on the row's grid; None for no such comparison.
+        seed: of the bootstrap.
+        measures: what to summarise; differences are taken of ``dice`` alone.
+
+    Returns:
+        ``tables``: one a segmenter and grid, with its ``regions``, ``subjects``, ``folds``, ``seeds``,
+        ``comparisons`` (how many p the correction is over, with the reference and with the baseline), ``smallest_p``
+        (the least p that so many subjects can give) and ``rows``. A row has ``name``, ``reference`` (whom it is
+        compared with), ``why`` (if with nobody), ``published`` and ``regions``. A region has for each measure what
+        :func:`describe` returns with ``missing`` and ``sd_seeds``, and ``difference`` and ``baseline_difference`` as
+        :func:`compare` returns them with ``p_holm``. A number that does not exist is None, with a ``reason``.
+
+    Raises:
+        UserError: a record lacks a key, appears twice or belongs to no row; two rows have one name and grid.
+    """
+    frame = _frame(records, rows, measures)
+    definitions = _definitions(rows, frame)
+    regions = [r for r in REGIONS if r in set(frame["region"])]
+    regions += sorted(set(frame["region"]) - set(regions))
+    tables = []
+    for segmenter in sorted(set(frame["segmenter"])):
+        for grid in dict.fromkeys(grid for _, grid in definitions):
+            here = frame[frame["segmenter"] == segmenter]
+            if (here["grid"] == grid).any():
+                tables.append(_table(here, segmenter, grid, definitions, regions, reference, baseline, seed, measures))
+    return {
+        "reference": reference,
+        "baseline": baseline,
+        "measures": list(measures),
+        "bootstrap": {"seed": seed, "resamples": RESAMPLES, "level": 1 - LEVEL},
+        "tables": tables,
+    }
+
+
+def describe(values: np.ndarray, seed: int = 0) -> dict[str, Any]:
+    """Mean, sd (n - 1), n and the bootstrap interval of the mean of one value a subject.
+
+    Returns:
+        ``mean``, ``sd``, ``n``, ``interval`` (low, high), ``method`` ("BCa" or "percentile") and ``reason`` (why
+        something is None, or why the interval is not BCa; else None).
+    """
+    found = mean_sd(values)
+    if found["n"] < 2:
+        reason = "one subject has no spread" if found["n"] else "no subject has a value"
+        return found | {"interval": None, "method": None, "reason": reason}
+    for method in ("BCa", "percentile"):
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # scipy's word that BCa does not exist: it is NaN then
+            interval = stats.bootstrap(
+                (np.asarray(values, dtype=float),),
+                np.mean,
+                confidence_level=1 - LEVEL,
+                n_resamples=RESAMPLES,
+                method=method,
+                random_state=np.random.default_rng(seed),
+            ).confidence_interval
+        ends = [float(np.round(end, ROUND)) for end in (interval.low, interval.high)]
+        if np.isfinite(ends).all():
+            fallback = None if method == "BCa" else "BCa is undefined for these values"
+            return found | {"interval": ends, "method": method, "reason": fallback}
+    return found | {"interval": None, "method": None, "reason": "the bootstrap gave no finite interval"}
+
+
+def compare(scores: pd.DataFrame, others: pd.DataFrame, seed: int = 0) -> dict[str, Any]:
+    """Paired difference in Dice points (x 100) of one row to another in one region, on the trainings both have.
+
+    Args:
+        scores: ``fold``, ``seed``, ``subject``, ``dice`` of the row.
+        others: the same of the row it is compared with.
+        seed: of the bootstrap.
+
+    Returns:
+        What :func:`describe` returns of the differences; ``p`` (two-sided signed-rank; 1 where all differences are
+        zero), ``ratio`` of the two means, ``of`` (number of subjects of the other row) and ``smallest_p``.
+    """
+    runs = ["fold", "seed", "subject"]
+    pairs = scores.merge(others, on=runs, suffixes=("", "_other")).dropna(subset=["dice", "dice_other"])
+    means = pairs.groupby("subject")[["dice", "dice_other"]].mean()
+    differences = np.round(100 * (means["dice"] - means["dice_other"]).to_numpy(), ROUND - 2)
+    found = describe(differences, seed)
+    found["of"] = int(others.dropna(subset=["dice"])["subject"].nunique())
+    found["smallest_p"] = smallest_p(found["n"])
+    found["p"] = found["ratio"] = None
+    if found["n"] == 0:
+        return found | {"reason": "no subject has been scored in both rows"}
+    found["p"] = float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+    if not np.isfinite(found["p"]):
+        found |= {"p": None, "reason": "the signed-rank test is undefined for these differences"}
+    if means["dice_other"].mean() > 0:
+        found["ratio"] = float(np.round(means["dice"].mean() / means["dice_other"].mean(), ROUND))
+    return found
+
+
+def smallest_p(n: int) -> float | None:
+    """The least two-sided p that a signed-rank test of ``n`` subjects can give: all differences of one sign."""
+    return min(1.0, 2.0 / 2**n) if n else None
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's corrected p, in the order given; None stays None and is not counted."""
+    known = [index for index, p in enumerate(p_values) if p is not None]
+    corrected: list[float | None] = [None] * len(p_values)
+    if known:
+        for index, p in zip(known, multipletests([p_values[i] for i in known], method="holm")[1], strict=True):
+            corrected[index] = float(p)
+    return corrected
+
+
+def verdict(difference: Mapping[str, Any]) -> str:
+    """What a difference shows: ``gain``, ``loss``, ``none``, ``unclear`` (test and interval disagree), ``unknown``."""
+    if difference["p_holm"] is None or difference["interval"] is None:
+        return "unknown"
+    if difference["p_holm"] >= LEVEL:
+        return "none"
+    low, high = difference["interval"]
+    return "gain" if low > 0 else "loss" if high < 0 else "unclear"
+
+
+def is_reference_of(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether ``row`` is made like ``other`` but for grid, augmentation and name: the same real share, nothing else."""
+    return all(_made(row)[key] == value for key, value in _made(other).items())
+
+
+def natural(value: Any) -> tuple:
+    """Sorting key: numbers by size, before everything else by its text."""
+    number = isinstance(value, (int, float, np.number))
+    return (not number, value if number else 0, str(value))
+
+
+def grid_name(grid: Any) -> str:
+    """A grid's name; ``own`` where a segmenter is left to its own."""
+    return str(grid) if grid not in (None, "") else "own"
+
+
+def _made(row: Mapping[str, Any]) -> dict[str, Any]:
+    synthetic = {name: share for name, share in (row.get("synthetic") or {}).items() if share}
+    return {"real": row.get("real", 1.0), "synthetic": synthetic, "fine_tune": row.get("fine_tune") or None}
+
+
+def _frame(
+    records: Iterable[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], measures: Sequence[str]
+) -> pd.DataFrame:
+    """The records as a table, sorted, scores finite or NaN, grids, folds and seeds as text: they tell runs apart."""
+    records = list(records)
+    for record in records:
+        if lacking := [key for key in KEYS if key not in record]:
+            raise UserError(f"records with {', '.join(KEYS)}", f"none of {lacking}", dict(record), "score it again")
+    names = {row["name"] for row in rows}
+    if strangers := sorted({str(record["row"]) for record in records} - names):
+        raise UserError(
+            "records of the table's rows", ", ".join(strangers), "records", "add the row to the table or leave it out"
+        )
+    records.sort(key=lambda record: [natural(record[key]) for key in KEYS])
+    frame = pd.DataFrame({key: [record[key] for record in records] for key in KEYS}, dtype=object)
+    frame["grid"] = [grid_name(grid) for grid in frame["grid"]]
+    for key in ("fold", "seed", "subject"):
+        frame[key] = [str(value) for value in frame[key]]
+    for measure in measures:
+        scores = [np.nan if record.get(measure) is None else float(record[measure]) for record in records]
+        frame[measure] = [score if np.isfinite(score) else np.nan for score in scores]
+    twice = frame.duplicated(list(KEYS))
+    if twice.any():
+        raise UserError(
+            "one record a row, grid, segmenter, fold, seed, subject and region",
+            f"{int(twice.sum())} more than one; the first: {frame[twice].iloc[0][list(KEYS)].to_dict()}",
+            "records",
+            "read every training's scores once",
+        )
+    return frame
+
+
+def _definitions(rows: Sequence[Mapping[str, Any]], frame: pd.DataFrame) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """Row definitions by name and grid, in table order; one that names no grid has its records', else everybody's."""
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for row in rows:
+        name, grid = row["name"], row.get("grid")
+        seen = set(frame[frame["row"] == name]["grid"]) or set(frame["grid"])
+        for own in [grid_name(grid)] if grid else sorted(seen):
+            if (name, own) in found:
+                raise UserError("rows that differ in name or grid", f"{name} twice", "table", "rename one of them")
+            found[name, own] = row
+    strays = set(zip(frame["row"], frame["grid"], strict=True)) - set(found)
+    if strays:
+        name, grid = min(strays, key=str)
+        raise UserError(
+            "records on the grid of their row", f"{name} on {grid}", "records", "add such a row to the table"
+        )
+    return found
+
+
+def _reference_of(
+    key: tuple[str, str], definitions: Mapping[tuple[str, str], Mapping[str, Any]], reference: str
+) -> tuple[tuple[str, str] | None, str | None]:
+    """Key of the row that the row ``key`` is compared with; or None, and why."""
+    (name, grid), row = key, definitions[key]
+    own = row.get("reference")
+    if own is not None and own != name:
+        named = [k for k in definitions if k[0] == own]
+        best = [k for k in named if k[1] == grid] or named
+        return (best[0], None) if best else (None, f"its reference {own} is not in the table")
+    studys = [k for k in definitions if k[0] == reference]
+    if not studys:
+        return None, f"the reference {reference} is not in the table"
+    model = definitions[studys[0]]
+    twins = [
+        k
+        for k, other in definitions.items()
+        if k[1] == grid
+        and other.get("augmentation", "none") == row.get("augmentation", "none")
+        and other.get("reference") in (None, reference)
+        and is_reference_of(other, model)
+    ]
+    same = [k for k in studys if k[1] == grid]
+    # a twin, which has no better twin than itself, is compared with the study's reference, if that is on the same grid
+    candidates = (*same, *twins) if key in twins else (*twins, *same)
+    if not candidates:
+        return None, f"no reference row on grid {grid}"
+    return (None, ITSELF) if candidates[0] == key else (candidates[0], None)
+
+
+def _table(
+    frame: pd.DataFrame,
+    segmenter: str,
+    grid: str,
+    definitions: Mapping[tuple[str, str], Mapping[str, Any]],
+    regions: Sequence[str],
+    reference: str,
+    baseline: str | None,
+    seed: int,
+    measures: Sequence[str],
+) -> dict[str, Any]:
+    """Everything about one segmenter on one grid; ``frame`` holds the segmenter's records on all grids."""
+
+    def scores(key: tuple[str, str], region: str) -> pd.DataFrame:
+        return frame[(frame["row"] == key[0]) & (frame["grid"] == key[1]) & (frame["region"] == region)]
+
+    lines: list[dict[str, Any]] = []
+    for key, row in definitions.items():
+        if key[1] != grid:
+            continue
+        other, why = _reference_of(key, definitions, reference)
+        cells = {}
+        for region in regions:
+            own = scores(key, region)
+            cell: dict[str, Any] = {measure: _measure(own, measure, seed) for measure in measures}
+            cell["difference"] = _against(own, other and scores(other, region), why, seed)
+            beat = None if baseline in (None, key[0]) or (baseline, grid) not in definitions else (baseline, grid)
+            reason = "is the baseline" if baseline == key[0] else "no baseline row on this grid"
+            cell["baseline_difference"] = _against(own, beat and scores(beat, region), reason, seed)
+            cells[region] = cell
+        lines.append(
+            {
+                "name": key[0],
+                "grid": grid,
+                "is_reference": key[0] == reference or why == ITSELF,
+                "is_baseline": key[0] == baseline,
+                "synthetic": bool(_made(row)["synthetic"]),
+                "reference": other and other[0],
+                "reference_grid": other and other[1],
+                "why": why,
+                "published": dict(row.get("published") or {}),
+                "regions": cells,
+            }
+        )
+    comparisons = {}
+    for kind in ("difference", "baseline_difference"):
+        family = [line["regions"][region][kind] for line in lines for region in regions]
+        for difference, corrected in zip(family, holm([d["p"] for d in family]), strict=True):
+            difference["p_holm"] = corrected
+        comparisons[kind] = sum(d["p"] is not None for d in family)
+    here = frame[frame["grid"] == grid]
+    subjects = sorted(set(here["subject"]))
+    return {
+        "segmenter": segmenter,
+        "grid": grid,
+        "regions": list(regions),
+        "subjects": subjects,
+        "folds": sorted(set(here["fold"]), key=_as_number),
+        "seeds": sorted(set(here["seed"]), key=_as_number),
+        "comparisons": comparisons,
+        "smallest_p": smallest_p(len(subjects)),
+        "rows": lines,
+    }
+
+
+def _as_number(text: str) -> tuple:
+    return natural(int(text) if text.lstrip("-").isdigit() else text)
+
+
+def _measure(scores: pd.DataFrame, measure: str, seed: int) -> dict[str, Any]:
+    """One measure of one row in one region: :func:`describe` of its subjects, and the spread over seeds."""
+    values = scores.groupby("subject")[measure].mean().dropna()
+    found = describe(np.round(values.to_numpy(dtype=float), ROUND), seed)
+    found["missing"] = int(scores[measure].isna().sum())
+    if scores.empty:
+        found["reason"] = "no training of this row was scored"
+    elif not found["n"]:
+        found["reason"] = f"none of the {len(scores)} scores is finite"
+    # seeds are compared on the subjects that all of them have scored
+    by_seed = scores.pivot_table(index=["fold", "subject"], columns="seed", values=measure).dropna()
+    found["seeds"] = int(scores["seed"].nunique())
+    found["sd_seeds"] = (
+        float(np.round(by_seed.mean().std(ddof=1), ROUND)) if len(by_seed) and by_seed.shape[1] > 1 else None
+    )
+    found["sd_seeds_reason"] = (
+        None if found["sd_seeds"] is not None else "one seed" if found["seeds"] < 2 else "no subject in all seeds"
+    )
+    return found
+
+
+def _against(own: pd.DataFrame, other: pd.DataFrame | None, why: str | None, seed: int) -> dict[str, Any]:
+    if other is not None:
+        return compare(own, other, seed)
+    absent = ("mean", "sd", "interval", "method", "p", "ratio", "smallest_p")
+    return dict.fromkeys(absent) | {"n": 0, "of": 0, "reason": why}

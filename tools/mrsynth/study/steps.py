@@ -1,0 +1,262 @@
+"""One step of a study: a program that is run in a folder of its own, and what that folder says about it.
+
+``step.json`` is written when a step begins and says what it is; ``done.json`` is written last, whole or not at all,
+and holds the command, the seconds it took, versions, and the SHA-256 of what went in and came out; ``log.txt`` is
+what the program printed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import keyword
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mrsynth.errors import UserError
+from mrsynth.files import sha256, write_json
+from mrsynth.study.versions import versions
+
+BEGUN, DONE, LOG = "step.json", "done.json", "log.txt"
+TAIL = 15
+"""Lines of a log that a message shows."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which cell of the study a step belongs to."""
+
+    row: str
+    segmenter: str
+    fold: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A program to run, and how to see that it has run.
+
+    Attributes:
+        name: for people; each step has its own.
+        kind: steps of one kind take a time in proportion to their ``work``.
+        folder: where it writes.
+        run: first words after the program's own (``python -m monai.bundle run``): run id and configs.
+        options: what the configs are told beside the output folder.
+        definition: all that decides what comes out, plain values; see :func:`refuse_other_definition`.
+        configs: SHA-256 of the configs that it runs, as they were when it was planned.
+        inputs: files that it reads.
+        outputs: files below ``folder`` that are there at its end.
+        needs: names of the steps that must have ended well.
+        work: optimisation steps, subjects: whatever its time is proportional to. A step that has done more of the
+            same is complete, too.
+        resumable: a training, which a killed process leaves to be continued with ``--resume``.
+        shared: other rows use it, perhaps in another process.
+        part: the cell of the study, for a segmenter's steps.
+        before: called just before it starts.
+        after: called when its outputs are there.
+    """
+
+    name: str
+    kind: str
+    folder: Path
+    run: tuple[str, ...]
+    options: Mapping[str, Any]
+    definition: Mapping[str, Any]
+    configs: Mapping[Path, str] = field(default_factory=dict)
+    inputs: tuple[Path, ...] = ()
+    outputs: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    work: float = 1
+    resumable: bool = False
+    shared: bool = False
+    part: Part | None = None
+    before: Callable[[], None] | None = None
+    after: Callable[[], None] | None = None
+    key: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        content = json.dumps(plain(self.definition), sort_keys=True)
+        object.__setattr__(self, "key", hashlib.sha256(content.encode()).hexdigest()[:16])
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Words after the program's own."""
+        return (*self.run, *words({"output_dir": self.folder, **self.options}))
+
+    @property
+    def log(self) -> Path:
+        """Where its program's output goes."""
+        return self.folder / LOG
+
+    def refuse_changed_configs(self) -> None:
+        """Refuse to go on where a config is no longer what the study was planned with.
+
+        Raises:
+            UserError: naming the file.
+        """
+        for file, planned in self.configs.items():
+            if not file.is_file() or sha256(file) != planned:
+                raise UserError(
+                    "the configs that the study was planned with, so that all rows are made alike",
+                    "one that has changed since the study began",
+                    file,
+                    f"restore it and start again; or give another output_dir (not yet begun: {self.name})",
+                )
+
+    def record(self) -> dict[str, Any] | None:
+        """The content of ``done.json``, if this very step is complete: enough work done, and its outputs there."""
+        done = read_json(self.folder / DONE)
+        if done is None or done.get("work", 0) < self.work or done.get("definition") != plain(self.definition):
+            return None
+        return done if all((self.folder / name).is_file() for name in self.outputs) else None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has been started before."""
+        return (self.folder / BEGUN).is_file()
+
+    def begin(self, pid: int) -> None:
+        """Say in the folder what is being done there, and by which process."""
+        content = {"step": self.name, "definition": plain(self.definition)}
+        write_json(self.folder / BEGUN, {**content, "host": socket.gethostname(), "pid": pid})
+
+    def finish(
+        self, command: Sequence[str], seconds: float, resumed: bool, inputs: Mapping[str, str], study: Path
+    ) -> None:
+        """Write ``done.json``."""
+        content = {
+            "step": self.name,
+            "kind": self.kind,
+            "work": self.work,
+            "seconds": round(seconds, 3),
+            "resumed": resumed,
+            "command": list(command),
+            "definition": plain(self.definition),
+            "versions": versions(),
+            "inputs": dict(inputs),
+            "outputs": hashes([self.folder / name for name in self.outputs], study),
+        }
+        write_json(self.folder / DONE, content)
+
+
+def refuse_other_definition(steps: Sequence[Step]) -> None:
+    """Refuse a study folder in which a step was begun that this configuration would do otherwise.
+
+    Raises:
+        UserError: naming the first such step, and what differs.
+    """
+    for step in steps:
+        there = read_json(step.folder / BEGUN)
+        if there is None:
+            continue
+        before, now = _flat(there.get("definition", {})), _flat(plain(step.definition))
+        differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        if differing:
+            said = [f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in differing]
+            raise UserError(
+                "the configuration that this study folder was begun with",
+                f"another one for {step.name}:\n    " + "\n    ".join(said[:10]),
+                step.folder,
+                "give the same configuration, another output_dir, or remove this folder to do this step anew",
+            )
+
+
+def refuse_running(steps: Sequence[Step]) -> None:
+    """Refuse to start a step that a process of a killed study is still doing on this machine.
+
+    Raises:
+        UserError: naming the step and the process.
+    """
+    for step in steps:
+        there = read_json(step.folder / BEGUN) or {}
+        pid = there.get("pid")
+        if pid and there.get("host") == socket.gethostname() and not step.record() and _does(int(pid), step.folder):
+            raise UserError(
+                "a study folder in which nothing runs",
+                f"process {pid}, left by a study that was killed, is still doing: {step.name}",
+                step.folder,
+                f"wait for it or end it (kill {pid}), then start again",
+            )
+
+
+def _does(pid: int, folder: Path) -> bool:
+    """Whether process ``pid`` lives and has ``folder`` among its words (where the system shows them)."""
+    words = Path(f"/proc/{pid}/cmdline")
+    try:
+        return os.fsencode(folder) in words.read_bytes()
+    except OSError:
+        return False
+
+
+def tail(log: Path, lines: int = TAIL) -> str:
+    """The last lines of a log; of a progress bar only its last state."""
+    try:
+        with open(log, "rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, stream.tell() - 32768))
+            text = stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+    shown = [line.rstrip("\r").split("\r")[-1].rstrip() for line in text.split("\n")]
+    return "\n".join([line[:400] for line in shown if line.strip()][-lines:])
+
+
+def words(options: Mapping[str, Any]) -> list[str]:
+    """``--key value`` for each option, such that ``python -m monai.bundle`` reads the same values."""
+    return [word for name, value in options.items() for word in (f"--{name}", literal(value))]
+
+
+def literal(value: Any) -> str:
+    """``value`` as a word of a command line that fire reads as the same value; None as an expression of MONAI."""
+    if value is None:
+        return "$None"
+    if isinstance(value, Path):
+        value = str(value)
+    if isinstance(value, str):
+        bare = (
+            re.fullmatch(r"[A-Za-z/_$][\w/.-]*", value)
+            and value not in ("True", "False")
+            and not keyword.iskeyword(value)
+        )
+        return value if bare else repr(value)
+    return repr(plain(value))
+
+
+def plain(value: Any) -> Any:
+    """``value`` of plain dicts, lists, strings and numbers, as JSON gives it back."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def hashes(files: Sequence[Path], study: Path) -> dict[str, str]:
+    """SHA-256 by file, those below ``study`` named from there."""
+    return {
+        str(file.relative_to(study) if file.is_relative_to(study) else file): sha256(file)
+        for file in files
+        if file.is_file()
+    }
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file; None where there is none that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _flat(content: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        name = f"{above}{key}"
+        flat.update(_flat(value, f"{name}: ") if isinstance(value, Mapping) and value else {name: value})
+    return flat

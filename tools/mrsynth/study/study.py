@@ -1,0 +1,383 @@
+"""Do synthetic subjects help a segmenter? Trainings on real, synthetic and mixed sets, judged on real test subjects.
+
+Doncenco 2022, section 3.2 and table 1: DeepMedic trained on real subjects, on synthetic ones in once to three times
+their number, and on both.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shlex
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mrsynth.conventions import REGIONS
+from mrsynth.errors import UserError
+from mrsynth.files import write_json
+from mrsynth.study.definitions import Generator, Grid, Segmenter, check_bundle, parse, parse_rows, select
+from mrsynth.study.plan import Plan
+from mrsynth.study.probe import probe as short_runs
+from mrsynth.study.runner import PROGRAM, Outcome, Runner, locked, say
+from mrsynth.study.steps import Step, plain, refuse_other_definition, refuse_running
+from mrsynth.study.subjects import (
+    Fold,
+    check_regions,
+    make_folds,
+    real_subjects,
+    refuse_other_fold,
+    training_size,
+    write_fold,
+)
+from mrsynth.study.timing import Timing, line
+from mrsynth.study.versions import versions
+
+SCORES = ("dice", "hd95", "sensitivity", "precision")
+
+
+class Study:
+    """Plans and runs a study; see ``bundles/tumor3d/configs/study.json``.
+
+    Args:
+        output_dir: the study's folder. A study that was stopped goes on in it; no step that is complete is done again.
+        table: row definitions (:class:`~mrsynth.study.definitions.Row`).
+        generators: definitions by name (:class:`~mrsynth.study.definitions.Generator`).
+        segmenters: definitions by name (:class:`~mrsynth.study.definitions.Segmenter`).
+        root: the folder that relative bundles start from.
+        max_iterations: optimisation steps of each segmenter's training, the same in every row.
+        grids: definitions by name (:class:`~mrsynth.study.definitions.Grid`).
+        dataset_dir: real subjects, as published.
+        datalist: real subjects, divided; goes before ``dataset_dir``.
+        split: ``seed``, ``validation``, ``test`` of the split.
+        index_options: ``dataset``, ``skip_bad``, ``same_patient`` of the index.
+        folds: None for one split, else the number of folds of a cross-validation.
+        seeds: of the segmenters' trainings and of the choice of real subjects.
+        rows: names of those wanted; None for all.
+        reference: name of the row that the others are compared with.
+        baseline: name of the row to beat.
+        parallel: processes at once.
+        dry_run: show the plan, and write nothing into the folder.
+        probe: whether a dry run may time short trainings where nothing is known yet.
+        program: words of the program that runs a bundle.
+
+    Raises:
+        UserError: definitions that do not fit together, see :mod:`mrsynth.study.definitions`.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        table: Sequence[Mapping[str, Any]],
+        generators: Mapping[str, Mapping[str, Any]],
+        segmenters: Mapping[str, Mapping[str, Any]],
+        root: str | os.PathLike,
+        max_iterations: int,
+        grids: Mapping[str, Mapping[str, Any]] | None = None,
+        dataset_dir: str | os.PathLike | None = None,
+        datalist: str | os.PathLike | None = None,
+        split: Mapping[str, Any] | None = None,
+        index_options: Mapping[str, Any] | None = None,
+        folds: int | None = None,
+        seeds: Sequence[int] = (0,),
+        rows: Sequence[str] | str | None = None,
+        reference: str = "Real",
+        baseline: str | None = None,
+        parallel: int = 1,
+        dry_run: bool | str = False,
+        probe: bool | str = True,
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        self.config = plain(given)
+        self.folder = Path(output_dir).expanduser().absolute()
+        self.dataset_dir, self.datalist = dataset_dir, datalist
+        self.split, self.index_options = dict(split or {}), dict(index_options or {})
+        self.folds, self.seeds = folds, [seeds] if isinstance(seeds, int) else list(seeds)
+        self.max_iterations = _whole("max_iterations", max_iterations)
+        self.parallel = _whole("parallel", parallel)
+        self.dry_run, self.probe = _flag("dry_run", dry_run), _flag("probe", probe)
+        self.program = tuple(program)
+        base = Path(root).expanduser().absolute()
+        self.generators = parse(Generator, generators, base)
+        self.segmenters = parse(Segmenter, segmenters, base)
+        self.grids = parse(Grid, grids or {}, base)
+        self.table = parse_rows(table, self.generators, self.grids)
+        self.given_rows = {row["name"]: dict(row) for row in table}
+        self.rows = select(self.table, rows)
+        self.reference, self.baseline = reference, baseline
+        for key, name in (("reference", reference), ("baseline", baseline)):
+            if name is not None and name not in self.given_rows:
+                raise UserError(f"a row of the table: {list(self.given_rows)}", repr(name), key, "name one of these")
+        if not self.segmenters:
+            raise UserError("at least one segmenter", "none", "segmenters", "define one")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise UserError("one or more different seeds", str(self.seeds), "seeds", "correct them")
+        needed = {name for row in self.rows for name, multiple in row.synthetic.items() if multiple}
+        for segmenter in self.segmenters.values():
+            check_bundle(segmenter)
+        for name in sorted(needed):
+            check_bundle(self.generators[name])
+
+    def run(self) -> None:
+        """Do what is left to do, and write the report; or, in a dry run, show what would be done.
+
+        Raises:
+            UserError: the data or the folder do not fit; or, once the report is written, steps that have failed.
+            SystemExit: asked to stop.
+        """
+        folds = self.read_folds()
+        plan = self.plan(folds, self.rows)
+        steps, everything = plan.steps(), self.all_steps(folds)
+        refuse_other_definition(steps)
+        timing = Timing()
+        timing.learn(record for step in everything if (record := step.record()))
+        if self.dry_run:
+            self.show(plan, steps, timing)
+            return
+        refuse_running(steps)
+        began = time.monotonic()
+        with locked({row.name: plan.row_folder(row) for row in self.rows}):
+            for fold in folds:
+                write_fold(plan.fold_datalist(fold), fold)
+            runner = Runner(steps, self.folder, self.parallel, self.program, timing)
+            try:
+                outcomes = runner.run()
+            except KeyboardInterrupt:
+                say("\nStopped, and all that was running with it. The same command goes on from here.")
+                raise SystemExit(130) from None
+            wall = time.monotonic() - began
+            self.report(folds, steps, everything, outcomes, wall)
+        failed = [step.name for step in steps if outcomes[step.name].status == "failed"]
+        if failed:
+            named = "\n    ".join(f"{step.name}: {step.log}" for step in steps if step.name in failed)
+            skipped = sum(outcome.status == "skipped" for outcome in outcomes.values())
+            raise UserError(
+                f"{len(steps)} steps that end well",
+                f"{len(failed)} that failed ({skipped} others need them and were not run):\n    {named}",
+                self.folder,
+                "read the logs and put it right; the same command then does what is missing",
+            )
+
+    def read_folds(self) -> list[Fold]:
+        """The real subjects, divided and checked.
+
+        Raises:
+            UserError: see :mod:`mrsynth.study.subjects`.
+        """
+        known = {"seed", "validation", "test", "split"}
+        if unknown := sorted(set(self.split) - known):
+            raise UserError(f"keys {sorted(known)}", str(unknown), "split", "correct them")
+        options = {**self.index_options, **self.split}
+        if self.folds is not None:
+            options |= {"folds": self.folds, "fold": 0}
+        parts = real_subjects(self.dataset_dir, self.datalist, options)
+        dividing = {key: self.split[key] for key in ("seed", "validation") if key in self.split}
+        folds = make_folds(parts, self.folds, **dividing)
+        plan = self.plan(folds, [])
+        for fold in folds:
+            refuse_other_fold(plan.fold_datalist(fold), fold)
+        check_regions(folds)
+        return folds
+
+    def plan(self, folds: Sequence[Fold], rows: Sequence[Any]) -> Plan:
+        """The plan for some of the rows."""
+        return Plan(
+            self.folder,
+            rows,
+            self.segmenters,
+            self.generators,
+            self.grids,
+            folds,
+            self.seeds,
+            self.max_iterations,
+        )
+
+    def all_steps(self, folds: Sequence[Fold]) -> list[Step]:
+        """The steps of all rows of the table whose bundles are there, wanted now or not."""
+        rows = [
+            row
+            for row in self.table
+            if row in self.rows or all(self.generators[name].bundle.is_dir() for name in row.synthetic)
+        ]
+        return self.plan(folds, rows).steps()
+
+    def show(self, plan: Plan, steps: Sequence[Step], timing: Timing) -> None:
+        """Print the plan as a table, with what it will take."""
+        done = {step.name: step.record() for step in steps}
+        todo = [step for step in steps if not done[step.name]]
+        source = "from the steps that have ended"
+        if self.probe and any(timing.seconds(step) is None for step in todo):
+            unknown = [step for step in todo if timing.seconds(step) is None]
+            timing.probed = short_runs(unknown, plan.folds[0], self.parallel, self.program)
+            source = "from short runs"
+        width = max(len(step.name) for step in steps)
+        say(f"{'step':<{width}}  {'work':>8}  state")
+        for step in steps:
+            record, seconds = done[step.name], timing.seconds(step)
+            state = f"complete, took {line(record['seconds'])}" if record else "to go on" if step.begun else "to do"
+            if not record:
+                state += f", about {line(seconds)}" if seconds is not None else ", time unknown"
+            say(f"{step.name:<{width}}  {step.work:>8g}  {state}")
+        say("(work: optimisation steps of a segmenter, subjects seen by a generator, subjects made or judged)\n")
+        for row in plan.rows:
+            sizes = [training_size(row, fold) for fold in plan.folds]
+            text = " | ".join(
+                " + ".join([f"{real} real", *(f"{n} {g}" for g, n in made.items())]) for real, made in sizes
+            )
+            last = round(self.max_iterations * row.fine_tune.steps) if row.fine_tune else 0
+            tuned = f", the last {last} on {row.fine_tune.real:.0%} of the real subjects" if row.fine_tune else ""
+            say(f"{row.name}: {text}; {self.max_iterations} optimisation steps{tuned}")
+        kinds = [step.run[0] if step.part else f"generator {step.run[0]}" for step in steps]
+        counts = f"{kinds.count('generator training')} of generators, {kinds.count('training')} of segmenters"
+        say(f"\n{len(steps)} steps, {len(todo)} to do; trainings: {counts}; evaluations: {kinds.count('evaluate')}")
+        rest = timing.rest(todo, self.parallel)
+        if rest is None:
+            say("time: unknown until the first has ended of: " + ", ".join(sorted(_unknown(todo, timing))))
+        elif todo:
+            say(f"time: about {line(rest)} with {self.parallel} at once, {source}")
+
+    def report(
+        self,
+        folds: Sequence[Fold],
+        steps: Sequence[Step],
+        everything: Sequence[Step],
+        outcomes: Mapping[str, Outcome],
+        wall: float,
+    ) -> None:
+        """Write the report on all rows in the folder that are complete, or were begun now, and a record of this run.
+
+        Args:
+            folds: of the study.
+            steps: those wanted now.
+            everything: the steps of all rows, planned at the same time.
+            outcomes: what became of ``steps``.
+            wall: seconds that they took together.
+        """
+        from mrsynth.study.report import write_report
+
+        records, pictures, rows = [], {}, []
+        wanted = {row.name for row in self.rows}
+        for row in self.table:
+            judged = [s for s in everything if s.part and s.part.row == row.name and s.run[0] == "evaluate"]
+            complete = [step for step in judged if step.record()]
+            if row.name not in wanted and (not judged or len(complete) < len(judged)):
+                if any(step.begun for step in judged):
+                    say(f"not in the report, since it is not complete or was made otherwise: row {row.name!r}")
+                continue
+            rows.append(self.given_rows[row.name])
+            for step in complete:
+                records += read_scores(step, row.grid, _fold(folds, step).ids("test"))
+                pictures.update(read_pictures(step))
+        commands, hashes = [], {}
+        for step in ({step.name: step for step in (*everything, *steps)}).values():
+            if record := step.record():
+                commands.append(shlex.join(record["command"]))
+                hashes.update({**record["inputs"], **record["outputs"]})
+        spent = sum(outcome.seconds for outcome in outcomes.values() if outcome.status in ("done", "failed"))
+        run = {
+            "host": socket.gethostname(),
+            "rows": [row.name for row in self.rows],
+            "parallel": self.parallel,
+            "wall_seconds": round(wall, 1),
+            "step_seconds": round(spent, 1),
+        }
+        study = {
+            "config": self.config,
+            "versions": versions(),
+            "hashes": hashes,
+            "commands": commands,
+            "steps": [
+                {
+                    "step": step.name,
+                    "status": outcomes[step.name].status,
+                    "seconds": round(outcomes[step.name].seconds, 1),
+                    "log": str(step.log),
+                }
+                for step in steps
+            ],
+            "failed": failures(steps, outcomes),
+            "max_iterations": self.max_iterations,
+            "subjects": {fold.number: fold.subjects for fold in folds},
+            "run": run,
+        }
+        write_json(self.folder / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json", {**run, **study})
+        say(f"{line(spent)} of work in {line(wall)}, {self.parallel} at once")
+        if records:
+            write_report(self.folder, records, rows, self.reference, self.baseline, study, pictures)
+            say(f"\nMade:\n  report  {self.folder / 'study.html'}")
+
+
+def read_scores(step: Step, grid: str | None, subjects: Sequence[str]) -> list[dict[str, Any]]:
+    """Records of a complete evaluation, one a subject and region; a score that is not defined is None.
+
+    Raises:
+        UserError: not the scores of each test subject and region.
+    """
+    path = step.folder / "evaluation" / "per_subject.csv"
+    cell = step.part
+    if cell is None:
+        return []
+    records: list[dict[str, Any]] = []
+    with open(path, encoding="utf-8", newline="") as stream:
+        for content in csv.DictReader(stream):
+            scores = {name: float(content[name]) if content.get(name) else None for name in SCORES}
+            place = {"row": cell.row, "grid": grid, "segmenter": cell.segmenter, "fold": cell.fold, "seed": cell.seed}
+            records.append({**place, "subject": content["subject"], "region": content["region"], **scores})
+    there = {(record["subject"], record["region"]) for record in records}
+    wanted = {(subject, region) for subject in subjects for region in REGIONS}
+    if there != wanted:
+        raise UserError(
+            f"scores of {len(subjects)} test subjects in {list(REGIONS)}",
+            f"{len(there)} of {len(wanted)} pairs; other or missing: {sorted(there ^ wanted)[:5]}",
+            path,
+            f"remove {step.folder} and start again",
+        )
+    return records
+
+
+def read_pictures(step: Step) -> dict[tuple, Path]:
+    """Pictures of an evaluation by (row, segmenter, fold, seed, subject)."""
+    cell = step.part
+    folder = step.folder / "evaluation" / "pictures"
+    if cell is None:
+        return {}
+    return {(cell.row, cell.segmenter, cell.fold, cell.seed, path.stem): path for path in sorted(folder.glob("*.png"))}
+
+
+def failures(steps: Iterable[Step], outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
+    """Cells of the study that have no scores, each with the log of the step that failed and its last lines."""
+    by_name = {step.name: step for step in steps}
+    found = []
+    for step in by_name.values():
+        outcome = outcomes[step.name]
+        if step.part is None or step.run[0] != "evaluate" or outcome.status not in ("failed", "skipped"):
+            continue
+        cause = by_name[outcome.cause] if outcome.cause else step
+        place = {"row": step.part.row, "segmenter": step.part.segmenter, "fold": step.part.fold, "seed": step.part.seed}
+        found.append({**place, "log": str(cause.log), "tail": outcomes[cause.name].reason})
+    return found
+
+
+def _fold(folds: Sequence[Fold], step: Step) -> Fold:
+    return next(fold for fold in folds if step.part and fold.number == step.part.fold)
+
+
+def _unknown(steps: Iterable[Step], timing: Timing) -> set[str]:
+    return {step.kind for step in steps if timing.seconds(step) is None}
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UserError("a whole number, 1 or more", repr(value), name, "correct it")
+    return value
+
+
+def _flag(name: str, value: Any) -> bool:
+    """A yes or no; the command line gives it as a word."""
+    words = {"true": True, "false": False}
+    if str(value).lower() not in words:
+        raise UserError("true or false", repr(value), name, "give one of them")
+    return words[str(value).lower()]

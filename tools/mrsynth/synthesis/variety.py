@@ -1,0 +1,65 @@
+"""Tumours that differ more: a generator without a noise input makes those of one label alike."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Transform
+from scipy import ndimage
+
+from mrsynth.conventions import CORE, ENHANCING, OEDEMA
+from mrsynth.errors import UserError
+from mrsynth.transforms.geometry import as_array
+
+REACH = 3
+"""Voxels beyond a class within which its shift fades out."""
+
+
+class TumourVarietyd(Transform):
+    """Shift the intensities of each tumour class and sequence at random, evenly and by a smooth field.
+
+    Both draws are normal and follow from ``seed`` and the subject's ``number`` alone. A class fades into its neighbours
+    over a voxel; away from the tumour nothing changes. The shift is no part of any published method.
+
+    Args:
+        amount: standard deviation of either draw, of intensities in [-1, 1]; 0 changes nothing.
+        seed: of the draws.
+        smoothness: standard deviation in voxels of the Gaussian that the field is smoothed with.
+        key: the network's image, `(C, X, Y, Z)`; replaced.
+        label_key: the tumour on its grid.
+
+    Raises:
+        UserError: a negative amount, or none.
+    """
+
+    def __init__(
+        self,
+        amount: float = 0.0,
+        seed: int = 0,
+        smoothness: float = 4.0,
+        key: str = "pred",
+        label_key: str = "transplanted",
+    ) -> None:
+        if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 <= amount <= 1:
+            raise UserError("variety: a number from 0 to 1", repr(amount), "variety", "correct it")
+        self.amount, self.seed, self.smoothness, self.key, self.label_key = amount, seed, smoothness, key, label_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict:
+        item = dict(data)
+        if self.amount == 0:
+            return item
+        image = as_array(torch.as_tensor(item[self.key]).detach().cpu()).astype(np.float32)
+        label = as_array(item[self.label_key].cpu())[0]
+        random = np.random.default_rng([self.seed, int(item["number"])])
+        for value in (CORE, OEDEMA, ENHANCING):
+            share = ndimage.gaussian_filter((label == value).astype(np.float32), 1.0, truncate=REACH)
+            for volume in image:
+                even = random.normal()
+                field = ndimage.gaussian_filter(random.normal(size=label.shape), self.smoothness, mode="wrap")
+                volume += (self.amount * share * (even + field / field.std())).astype(np.float32)
+        item[self.key] = MetaTensor(torch.from_numpy(image.clip(-1, 1)), affine=item[self.label_key].affine)
+        return item
