@@ -11,11 +11,20 @@ import pytest
 from tests.conftest import TinyRun, scripts_of
 
 SEGMENTERS = {
+    "deepmedic": {
+        "segment": "25",
+        "feature_maps": "[4,4,4,4,4,4,4,4]",
+        "head": "[8,8]",
+        "factors": "[1,3]",
+        "segments_per_subepoch": "4",
+        "batch_size": "2",
+        "tile": "24",
+    },
     "unet3d": {"patch_size": "[16,16,16]", "filters": "[4,8,8]", "iterations_per_epoch": "2", "batch_size": "2"},
 }
 """What makes each small; an epoch is two iterations."""
 
-PAPER = {"unet3d": {"deep_supervision": 1}}
+PAPER = {"deepmedic": {"subepochs": 1}, "unet3d": {"deep_supervision": 1}}
 """What else the paper's overlay needs to be small."""
 
 RUN = {"max_iterations": "5", "validate_every": "1", "montage_every": "3", "device": "cpu", "amp": "none"}

@@ -144,7 +144,7 @@ def test_weights_of_a_segmenter_export_to_torchscript(segmenter, bundle_workflow
     with bundle_workflow(segmenter.name, "inference", **segmenter.run.options) as made:
         original = made.network_def
         original.load_state_dict(torch.load(segmenter.weights, weights_only=True))
-        side = made.parser.get_parsed_content("settings")["patch_size"]
-    image = torch.rand(1, 4, *side)
+    metadata = json.loads((bundle_named(segmenter.name) / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    image = torch.rand(1, 4, *metadata["network_data_format"]["inputs"]["image"]["spatial_shape"])
     with torch.no_grad():
         assert torch.allclose(network(image), original.eval()(image), atol=1e-5)

@@ -168,6 +168,8 @@ def test_a_test_subject_among_the_parents_stops_the_study(study, bundles, refuse
             baseline=None,
         ).run()
     assert not list((bundles / "study" / "rows").rglob("model.pt"))
+    made = list((bundles / "study").rglob("synthetic/datalist.json"))
+    assert bool(made) == (where == "inference_options")  # weights that have seen a test subject make nothing
 
 
 def test_another_configuration_is_refused_with_what_differs(study, bundles, refused):

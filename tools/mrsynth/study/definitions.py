@@ -55,12 +55,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Generator:
-    """How synthetic subjects are made: a bundle, its configs for training (None: nothing to train) and inference."""
+    """How synthetic subjects are made: a bundle, its configs for training (None: nothing to train) and inference.
+
+    One that names another under ``weights_of`` makes other images with the weights that the other has trained.
+    """
 
     name: str
     bundle: Path
     train: tuple[str, ...] | None = ("train.json",)
     options: Mapping[str, Any] = field(default_factory=dict)
+    weights_of: str | None = None
     inference: tuple[str, ...] = ("inference.json",)
     inference_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -121,6 +125,23 @@ def parse(kind: type[Definition], given: Mapping[str, Mapping[str, Any]], root: 
         _refuse_own_settings(made[name], f"{where}: {name}")
     _different_folders(made, where)
     return made
+
+
+def check_weights_of(generators: Mapping[str, Generator]) -> None:
+    """Refuse a generator that takes its weights from one that has none of its own, or is not there.
+
+    Raises:
+        UserError: naming it.
+    """
+    trained = sorted(name for name, g in generators.items() if g.train is not None and g.weights_of is None)
+    for name, generator in generators.items():
+        if generator.weights_of is not None and (generator.weights_of not in trained or generator.options):
+            raise UserError(
+                f"weights_of: a generator that is trained, one of {trained}, and no options of a training of its own",
+                f"{generator.weights_of!r}, options {dict(generator.options)}",
+                f"generators: {name}",
+                "correct weights_of, or leave the options to that generator",
+            )
 
 
 def check_bundle(part: Generator | Segmenter) -> None:

@@ -106,7 +106,9 @@ class Plan:
         return self.folder / "rows" / row.slug
 
     def train_generator(self, generator: Generator, fold: Fold) -> Step | None:
-        """The generator's training; None for one that has nothing to train."""
+        """The training of the generator's weights; None for one that has nothing to train."""
+        if generator.weights_of is not None:
+            generator = self.generators[generator.weights_of]
         if generator.train is None:
             return None
         folder = self.fold_folder(fold) / "generators" / slug(generator.name)

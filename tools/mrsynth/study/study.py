@@ -18,7 +18,7 @@ from typing import Any
 from mrsynth.conventions import REGIONS
 from mrsynth.errors import UserError
 from mrsynth.files import write_json
-from mrsynth.study.definitions import Generator, Grid, Segmenter, check_bundle, parse, parse_rows, select
+from mrsynth.study.definitions import Generator, Grid, Segmenter, check_bundle, check_weights_of, parse, parse_rows, select
 from mrsynth.study.plan import Plan
 from mrsynth.study.probe import probe as short_runs
 from mrsynth.study.runner import PROGRAM, Outcome, Runner, locked, say
@@ -102,6 +102,7 @@ class Study:
         self.program = tuple(program)
         base = Path(root).expanduser().absolute()
         self.generators = parse(Generator, generators, base)
+        check_weights_of(self.generators)
         self.segmenters = parse(Segmenter, segmenters, base)
         self.grids = parse(Grid, grids or {}, base)
         self.table = parse_rows(table, self.generators, self.grids)
