@@ -52,17 +52,23 @@ def test_a_saved_state_goes_on_as_if_nothing_had_been(optimizer, tmp_path):
     assert torch.equal(run(6), run(6, after=3))
 
 
-def test_a_scheduler_moves_the_learning_rate(optimizer):
+def test_the_learning_rate_is_halved_at_its_epochs_however_long_the_training(optimizer, refused):
     weight = nn.Parameter(torch.ones(1))
-    rms = optimizer.DeepMedicRMSprop([weight], lr=1.0)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(rms, [2], gamma=0.5)
-    seen = []
-    for _ in range(3):
-        seen.append(rms.param_groups[0]["lr"])
-        weight.grad = torch.ones(1)
-        rms.step()
-        schedule.step()
-    assert seen == [1.0, 1.0, 0.5]
+
+    def rates(iterations: int) -> list[float]:
+        rms = optimizer.DeepMedicRMSprop([weight], lr=1.0)
+        schedule, seen = optimizer.halving(rms, [2, 3], 4, iterations), []
+        for _ in range(iterations):
+            seen.append(rms.param_groups[0]["lr"])
+            weight.grad = torch.ones(1)
+            rms.step()
+            schedule.step()
+        return seen
+
+    assert rates(4) == [1.0, 1.0, 0.5, 0.25]
+    assert rates(8) == [1.0] * 4 + [0.5] * 2 + [0.25] * 2
+    with refused(where="max_epochs"):
+        optimizer.halving(optimizer.DeepMedicRMSprop([weight]), [2], 0, 8)
 
 
 @pytest.mark.parametrize("setting", [{"lr": -1}, {"rho": 1.0}, {"epsilon": 0}, {"momentum": 1.0}])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from mrsynth.errors import UserError
@@ -82,7 +83,8 @@ class TiledInferer(Inferer):
 
     @torch.no_grad()
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        return torch.stack([self.segment(torch.as_tensor(volume), network) for volume in inputs])
+        plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        return torch.stack([self.segment(volume, network) for volume in plain])
 
     def segment(self, volume: torch.Tensor, network: Any) -> torch.Tensor:
         """Logits `(classes, X, Y, Z)` of one volume `(C, X, Y, Z)`."""

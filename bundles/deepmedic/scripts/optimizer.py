@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import MultiStepLR
 
 from mrsynth.errors import UserError
 
@@ -71,6 +72,23 @@ class DeepMedicRMSprop(Optimizer):
             torch._foreach_add_(moved, velocity, alpha=group["momentum"])
             torch._foreach_sub_(moved, down)
         return loss
+
+
+def halving(optimizer: Optimizer, halve_at: Sequence[int], max_epochs: int, iterations: int) -> MultiStepLR:
+    """A learning rate that is halved after some epochs; stepped after each iteration.
+
+    Args:
+        optimizer: whose learning rate.
+        halve_at: epochs of ``max_epochs``; where ``iterations`` cut a training short or draw it out, these go with it.
+        max_epochs: of the whole training.
+        iterations: of the whole training.
+
+    Raises:
+        UserError: no epochs.
+    """
+    if max_epochs < 1:
+        raise UserError("at least one epoch", repr(max_epochs), "max_epochs", "correct it")
+    return MultiStepLR(optimizer, [round(epoch / max_epochs * iterations) for epoch in halve_at], gamma=0.5)
 
 
 class SegmentationLoss(nn.Module):
