@@ -172,7 +172,19 @@ def test_words_of_a_command_are_read_back_as_they_were(value):
     assert DefaultParseValue(literal(value)) == ("$None" if value is None else value)
 
 
+def test_two_ways_of_using_one_generators_weights_need_one_training(study, settings):
+    generators = settings()["generators"]
+    generators["other"] = {"bundle": generators["gan"]["bundle"], "weights_of": "gan"}
+    table = [{"name": "Real"}, {"name": "A", "synthetic": {"gan": 1}}, {"name": "B", "synthetic": {"other": 1}}]
+    steps = planned(study(generators=generators, table=table, baseline=None))
+    assert [step.kind for step in steps.values()].count("train generator gan") == 1
+    weights = {s.options["weights"] for s in steps.values() if s.kind.startswith("synthesise")}
+    assert len(weights) == 1
+    assert len({step.folder for step in steps.values()}) == len(steps)
+
+
 REFUSALS = {
+    "weights": ({"generators": {"gan": {"bundle": "bundles/tiny", "weights_of": "none"}}}, {"found": "'none'"}),
     "row": ({"rows": ["Reel"]}, {"found": "'Reel'", "expected": "'Real + copy-paste'"}),
     "key": ({"table": [{"name": "Real", "rael": 1}]}, {"found": "rael"}),
     "generator": ({"table": [{"name": "Real", "synthetic": {"wgan": 1}}]}, {"found": "wgan", "expected": "gan"}),

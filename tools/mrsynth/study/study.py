@@ -18,7 +18,16 @@ from typing import Any
 from mrsynth.conventions import REGIONS
 from mrsynth.errors import UserError
 from mrsynth.files import write_json
-from mrsynth.study.definitions import Generator, Grid, Segmenter, check_bundle, check_weights_of, parse, parse_rows, select
+from mrsynth.study.definitions import (
+    Generator,
+    Grid,
+    Segmenter,
+    check_bundle,
+    check_weights_of,
+    parse,
+    parse_rows,
+    select,
+)
 from mrsynth.study.plan import Plan
 from mrsynth.study.probe import probe as short_runs
 from mrsynth.study.runner import PROGRAM, Outcome, Runner, locked, say
