@@ -105,7 +105,7 @@ class TiledInferer(Inferer):
         logits[0].masked_fill_(~brain, BACKGROUND)
         return logits
 
-    def corners(self, brain: torch.Tensor) -> list[tuple[int, int, int]]:
+    def corners(self, brain: torch.Tensor) -> list[tuple[int, ...]]:
         """First voxel of what each tile contributes, for the tiles that hold some of the mask `(X, Y, Z)`."""
         ranges = []
         for axis in range(3):
@@ -117,7 +117,7 @@ class TiledInferer(Inferer):
             if brain[tuple(slice(c, c + self.kept) for c in corner)].any()
         ]
 
-    def compute(self, volume: torch.Tensor, corners: Sequence[tuple[int, int, int]], network: Any) -> torch.Tensor:
+    def compute(self, volume: torch.Tensor, corners: Sequence[tuple[int, ...]], network: Any) -> torch.Tensor:
         """Logits `(tiles, classes, n, n, n)` of tiles, the ring included."""
         side = self.kept + 2 * RING
         segments = []

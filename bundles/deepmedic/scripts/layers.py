@@ -4,8 +4,7 @@ PReLU and dropout compute what torch's own do. On a CPU in bfloat16 torch's take
 neither is vectorised there.
 """
 
-from __future__ import annotations
-
+# no `from __future__ import annotations`: TorchScript reads the types of a class that are written as they are
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -25,6 +24,10 @@ class WindowBatchNorm3d(nn.Module):
         window: batches whose statistics are kept.
         eps: added to the variance.
     """
+
+    means: torch.Tensor
+    variances: torch.Tensor
+    batches: torch.Tensor
 
     def __init__(self, channels: int, window: int = WINDOW, eps: float = 1e-5) -> None:
         super().__init__()

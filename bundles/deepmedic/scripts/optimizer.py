@@ -100,6 +100,8 @@ class SegmentationLoss(nn.Module):
         l2: factor of the sum of their squares.
     """
 
+    weights: list[torch.Tensor]
+
     def __init__(self, network: nn.Module, l1: float = 1e-6, l2: float = 1e-4) -> None:
         super().__init__()
         self.l1, self.l2 = l1, l2

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -41,9 +42,9 @@ def pathway_range(output: int, factor: int, margin: int, layers: int = LAYERS) -
     return first, first + (count - 1) * factor + 1, factor
 
 
-def pathway_slices(output: Sequence[int], factor: int, margin: int) -> tuple[slice, ...]:
+def pathway_slices(output: Sequence[int], factor: int, margin: int) -> tuple[Any, ...]:
     """Index of a pathway's input in a block `(..., X, Y, Z)`, for an output of three sides."""
-    return (..., *(slice(*pathway_range(int(n), factor, margin)) for n in output))  # type: ignore[return-value]
+    return (..., *(slice(*pathway_range(int(n), factor, margin)) for n in output))
 
 
 def take(
