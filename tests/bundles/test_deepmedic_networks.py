@@ -108,7 +108,8 @@ def test_a_block_comes_out_as_its_segments_do(networks, deepmedic):
     network = small(networks)
     block = torch.randn(2, 4, 101, 99, 104, generator=torch.Generator().manual_seed(2))
     sides, margin = (17, 15, 20), deepmedic.pathways.block_margin((1, 3, 5))
-    parts = [block[deepmedic.pathways.pathway_slices(sides, f, margin)] for f in (1, 3, 5)]
+    along = deepmedic.pathways.pathway_range
+    parts = [block[(..., *(slice(*along(n, f, margin)) for n in sides))] for f in (1, 3, 5)]
     with torch.no_grad():
         torch.testing.assert_close(network(block), network(parts[0], parts[1:]), rtol=0, atol=1e-5)
 

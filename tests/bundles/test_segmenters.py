@@ -128,7 +128,7 @@ def test_the_states_are_those_of_a_run_that_has_learned(segmenter):
     "changes",
     [
         {"cache": "disk", "augmentation": "none", "crop": "none"},
-        {"cache": "none", "spatial_size": [20, 24, 20], "crop": [2, 18], "gradient_clip": None},
+        {"cache": "none", "spatial_size": [20, 24, 20], "crop": [2, 18], "interpolation": "nearest"},
     ],
     ids=["disk", "grid"],
 )
@@ -151,18 +151,41 @@ def test_synthetic_subjects_train_with_their_parents_on_record(train, segmenter,
     assert record["settings"]["synthetic_share"] == 0.5
 
 
+def test_a_subject_made_of_nobody_is_no_synthetic_one(segmenter, bundle_workflow, tmp_path):
+    real = parts(segmenter)
+    first, second, third = real["training"][:3]
+    training = [first, {**second, "derived_from": []}, {**third, "derived_from": [first["subject"]]}]
+    datalist = written(tmp_path / "list.json", {**real, "training": training})
+    options = literal({**segmenter.small, **RUN}) | {"datalist": datalist, "output_dir": str(tmp_path / "out")}
+    with bundle_workflow(segmenter.name, "train", **options, synthetic_share=0.5) as made:
+        sampler = made.parser.get_parsed_content("train#sampler")
+    assert sorted(who.tolist() for who, _ in sampler.groups) == [[0, 1], [2]]
+
+
 def test_fine_tuning_goes_on_from_the_weights_and_keeps_their_subjects(train, segmenter, bundle_workflow, tmp_path):
     real = parts(segmenter)
-    content = {**real, "training": real["training"][:1]}
+    first = {**real["training"][0], "patient": "P"}
+    content = {**real, "training": [first]}
     output = train(
         datalist=written(tmp_path / "list.json", content), initial_weights=str(segmenter.weights), learning_rate=1e-9
     )
     record = record_of(output / "models" / "model.pt")
-    assert record["subjects"] == sorted(ids(real["training"]))
+    assert record["subjects"] == sorted(ids(real["training"])) and record["patients"] == {first["subject"]: "P"}
     before, after = (torch.load(p, weights_only=True) for p in (segmenter.weights, output / "models" / "model.pt"))
     with bundle_workflow(segmenter.name, "inference", **segmenter.run.options) as made:
         learned = [name for name, _ in made.network_def.named_parameters()]
     assert learned and all(torch.allclose(before[key], after[key], atol=1e-6) for key in learned)
+
+
+def test_what_the_command_line_gives_holds_to_the_end(segmenter, train_segmenter, use, tmp_path):
+    given = {"cache": "disk", "synthetic_share": "0.5", "interpolation": "nearest", "max_iterations": "1"}
+    options = given | {"spatial_size": "[20,24,20]", "initial_weights": str(segmenter.weights)}
+    said = finish(train_segmenter(segmenter.name, tmp_path / "tuned", changes=options))
+    weights = tmp_path / "tuned" / "models" / "model.pt"
+    assert "Made:" in said and record_of(weights)["subjects"] == sorted(ids(parts(segmenter)["training"]))
+    folder = use("evaluate", weights=str(weights), grid="training") / "evaluation"
+    settings = json.loads((folder / "metrics.json").read_text())["settings"]
+    assert settings["interpolation"] == "nearest" and settings["spatial_size"] == [20, 24, 20]
 
 
 def test_the_papers_overlay_trains(train, segmenter):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mrsynth.errors import UserError
-from mrsynth.manifest import check_lineage, check_overlap, load_datalist, resolve_datalist
+from mrsynth.manifest import check_lineage, check_overlap, load_datalist, patients_of, resolve_datalist
 
 
 @pytest.fixture
@@ -159,11 +159,21 @@ def test_patients_are_seen_through_their_names():
         check_lineage(datalist, patients={"BraTS19_X": "X"})
 
 
-def test_a_file_under_two_ids_is_refused():
+@pytest.mark.parametrize("key", ["image", "label"])
+@pytest.mark.parametrize("spelling", ["A_{}.nii.gz", "./A_{}.nii.gz", "below/../A_{}.nii.gz", "{folder}/A_{}.nii.gz"])
+def test_a_file_under_two_ids_is_refused_however_it_is_spelt(content, load, tmp_path, key, spelling):
+    kind = {"image": "t1", "label": "seg"}[key]
+    again = spelling.format(kind, folder=tmp_path)
+    (tmp_path / "below").mkdir()
+    content["test"][0][key] = again if key == "label" else [again, *content["test"][0]["image"][1:]]
+    file = tmp_path / f"A_{kind}.nii.gz"
+    assert f"C in test is the same file as A ({file}), which is in training" in refused(load, content)
+
+
+def test_files_of_one_name_in_two_folders_are_two():
     datalist = lists(["A"], [], ["B"])
-    datalist["test"][0]["image"] = "A.nii.gz"
-    with pytest.raises(UserError, match="B in test is the same file as A"):
-        check_lineage(datalist)
+    datalist["training"][0]["image"], datalist["test"][0]["image"] = ["a/t1.nii.gz"], ["b/t1.nii.gz"]
+    check_lineage(datalist)
 
 
 def test_cycles_end():
@@ -175,13 +185,29 @@ def test_load_datalist_checks_lineage_of_all_sections(content, load):
     assert "A in training is made from C" in refused(load, content, sections=("training",))
 
 
+def items(*subjects, **patients):
+    return [{"subject": i} for i in subjects] + [{"subject": i, "patient": p} for i, p in patients.items()]
+
+
 def test_overlap_of_weights_and_test_part():
-    check_overlap(["A", "B"], ["C"], "model.pt")
-    check_overlap([], [], "model.pt")
-    with pytest.raises(UserError, match=r"2 subjects.*A, B") as error:
-        check_overlap(["B", "A", "C"], iter(["A", "B", "D"]), "model.pt")
+    check_overlap({"subjects": ["A", "B"]}, items("C"), "model.pt")
+    check_overlap({"subjects": []}, [], "model.pt")
+    with pytest.raises(UserError, match=r"2 were in their training.*A, B") as error:
+        check_overlap({"subjects": ["B", "A", "C"]}, iter(items("A", "B", "D")), "model.pt")
     assert "model.pt" in str(error.value)
-    with pytest.raises(UserError, match="BraTS20_X"):
-        check_overlap(["BraTS19_X"], ["BraTS20_X"], patients={"BraTS19_X": "X", "BraTS20_X": "X"})
     with pytest.raises(UserError, match=r"and 80 more"):
-        check_overlap(map(str, range(100)), map(str, range(100)))
+        check_overlap({"subjects": list(map(str, range(100)))}, items(*map(str, range(100))))
+
+
+def test_another_scan_of_a_patient_whom_the_weights_have_seen_is_an_overlap():
+    record = {"subjects": ["X_2019", "Y"], "patients": {"X_2019": "X"}}
+    check_overlap(record, items("X", Z_2020="Z"))  # a subject's name is no patient's
+    with pytest.raises(UserError, match="X_2020") as error:
+        check_overlap(record, items("Z", X_2020="X"))
+    assert "Z" not in error.value.found
+    with pytest.raises(UserError, match="X_2019, X_2020"):  # the items may know what the record does not
+        check_overlap({"subjects": ["X_2019"]}, items(X_2019="X", X_2020="X"))
+
+
+def test_patients_are_those_that_the_items_name():
+    assert patients_of(lists([("A", None, "P"), "B"], [], [("C", ["A"], "Q")])) == {"A": "P", "C": "Q"}

@@ -19,7 +19,7 @@ RECORD = {"sha256": "0" * 64, "version": "0.1.0", "epoch": 3, "subjects": ["X"]}
 
 
 def evaluate(network, items, output: Path, spatial_size=None, crop="brain", grid: str = "native") -> dict:
-    settings = {"spatial_size": spatial_size, "crop": crop}
+    settings = {"spatial_size": spatial_size, "crop": crop, "interpolation": "linear"}
     return Evaluation(network, SimpleInferer(), items, settings, RECORD, "cpu", output, grid).run()
 
 
@@ -61,7 +61,8 @@ def test_what_is_written(items, oracle, tmp_path, capsys):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics == found and metrics["subjects"] == [item["subject"] for item in items]
     assert metrics["weights"] == {"sha256": "0" * 64, "version": "0.1.0", "epoch": 3}
-    assert metrics["grid"] == "native" and metrics["settings"] == {"spatial_size": None, "crop": "brain"}
+    settings = {"spatial_size": None, "crop": "brain", "interpolation": "linear"}
+    assert metrics["grid"] == "native" and metrics["settings"] == settings
     with open(folder / "per_subject.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert list(rows[0]) == ["subject", "region", "dice", "hd95", "sensitivity", "precision"]

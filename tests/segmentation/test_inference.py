@@ -11,6 +11,7 @@ import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose
+from tqdm import tqdm
 
 from mrsynth.metrics import region_scores
 from mrsynth.segmentation import FinishSegmentationd, SegmentationWriter, preprocessing
@@ -119,3 +120,14 @@ def test_again_the_same_bytes(items, oracle, tmp_path):
     network = oracle(items[:1], None, "brain")
     one, other = (segment(items[:1], network, tmp_path / name, "native")[0] for name in ("one", "other"))
     assert one.read_bytes() == other.read_bytes()
+
+
+class Fails(torch.nn.Module):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("out of memory")
+
+
+def test_what_goes_wrong_is_passed_on_and_the_progress_bar_closed(items, tmp_path, capfd):
+    with pytest.raises(RuntimeError, match="out of memory"):
+        segment(items[:1], Fails(), tmp_path, "native")
+    assert not tqdm._instances

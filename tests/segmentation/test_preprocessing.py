@@ -44,3 +44,20 @@ def test_what_was_written_on_the_training_grid_is_not_resampled_again(items, bra
     write(tmp_path, "ready", make_brain(3, shape=(20, 22, 18)))
     item = Compose(preprocessing([20, 22, 18], "brain"))(entry(tmp_path, "ready"))
     assert np.array_equal(item["label"].numpy()[0] > 0, make_brain(3, shape=(20, 22, 18)).label > 0)
+
+
+def test_images_are_interpolated_as_asked_and_labels_never(items):
+    linear, nearest = (
+        Compose(preprocessing([16, 18, 14], "none", interpolation=how))(items[0]) for how in ("linear", "nearest")
+    )
+    shades = [len(item["image"].as_tensor()[3].unique()) for item in (linear, nearest)]
+    native = Compose(preprocessing(None, "none"))(items[0])["image"].as_tensor()[3]
+    assert shades[1] <= len(native.unique()) and not torch.equal(linear["image"], nearest["image"])
+    assert torch.equal(linear["label"].as_tensor(), nearest["label"].as_tensor())
+    one, other = (Compose(preprocessing(None, "brain", interpolation=how))(items[0]) for how in ("linear", "nearest"))
+    assert torch.equal(one["image"].as_tensor(), other["image"].as_tensor())  # on whole voxels there is no choice
+
+
+def test_an_unknown_interpolation_is_refused(refused):
+    with refused(expected="'nearest'", found="'cubic'", where="interpolation"):
+        preprocessing(None, "brain", interpolation="cubic")

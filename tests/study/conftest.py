@@ -12,6 +12,24 @@ import pytest
 from mrsynth.study import Study
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("tiny_bundle.py"))]
+GIVEN = ("datalist", "output_dir")
+CONFIGS = {
+    "train": (
+        *GIVEN,
+        "resume",
+        "seed",
+        "max_epochs",
+        "max_iterations",
+        "augmentation",
+        "initial_weights",
+        "learning_rate",
+    ),
+    "inference": (*GIVEN, "section", "weights", "count", "grid"),
+    "evaluate": (*GIVEN, "section", "weights", "grid"),
+}
+"""Settings of the bundle's configs, beside those that tell it how to behave."""
+
+BEHAVIOUR = ("fail", "sleep", "stranger", "note", "spatial_size", "crop", "ignores", "spoil", "until")
 ROWS = [
     {"name": "Real"},
     {"name": "Real + 1x GAN", "synthetic": {"gan": 1.0}},
@@ -26,8 +44,12 @@ def bundles(tmp_path: Path) -> Path:
     """A folder with one bundle, which has the configs that a study needs."""
     configs = tmp_path / "bundles" / "tiny" / "configs"
     configs.mkdir(parents=True)
-    for name, content in {"train": {"max_epochs": 2}, "inference": {}, "evaluate": {}}.items():
+    for name, keys in CONFIGS.items():
+        content = dict.fromkeys((*keys, *BEHAVIOUR)) | ({"max_epochs": 2} if name == "train" else {})
         (configs / f"{name}.json").write_text(json.dumps(content))
+    scripts = configs.parent / "scripts"
+    scripts.mkdir()
+    (scripts / "networks.py").write_text("LAYERS = 3\n")
     return tmp_path
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -97,6 +98,13 @@ def test_a_fine_tuned_row_has_the_steps_of_the_others(study):
     assert judge.options["weights"] == tune.folder / "models" / "model.pt"
 
 
+def test_a_fine_tuning_may_have_settings_of_its_own(study):
+    tune = {"steps": 0.5, "options": {"learning_rate": 0.1}}
+    steps = planned(study(table=[{"name": "Tuned", "fine_tune": tune}], reference="Tuned", baseline=None))
+    rates = [step.options.get("learning_rate") for step in steps.values() if step.kind == "train net"]
+    assert rates == [None, 0.1]
+
+
 def test_a_rows_datalist_has_the_folds_real_validation_and_test_subjects(study, tmp_path):
     made = study(rows=["Real"])
     fold = made.read_folds()[0]
@@ -141,7 +149,7 @@ def test_a_definition_does_not_depend_on_where_the_study_lies(study, tmp_path):
     here, there = planned(study()), planned(study(output_dir=str(tmp_path / "elsewhere")))
     assert {name: step.key for name, step in here.items()} == {name: step.key for name, step in there.items()}
     other = planned(
-        study(generators={**study().config["generators"], "gan": {"bundle": "bundles/tiny", "options": {"a": 1}}})
+        study(generators={**study().config["generators"], "gan": {"bundle": "bundles/tiny", "options": {"note": 1}}})
     )
     changed = {name for name, step in here.items() if step.key != other[name].key}
     assert changed == {name for name in here if "gan" in name.lower()}  # and all that is made with it
@@ -195,6 +203,42 @@ REFUSALS = {
     "steps": ({"table": [{"name": "Real", "options": {"max_iterations": 9}}]}, {"found": "max_iterations"}),
     "reference": ({"reference": "Nobody"}, {"found": "Nobody"}),
     "bundle": ({"segmenters": {"net": {"bundle": "bundles/none"}}}, {"found": "no folder", "where": "segmenter net"}),
+    "base of weights": (
+        {
+            "generators": {
+                "base": {"bundle": "bundles/none"},
+                "gan": {"bundle": "bundles/tiny", "weights_of": "base", "train": ["no such config"]},
+                "copy_paste": {"bundle": "bundles/tiny", "train": None},
+            }
+        },
+        {"where": "generator base"},
+    ),
+    "no fine-tuning": (
+        {"table": [{"name": "Real", "fine_tune": {"steps": 0.1}}]},
+        {"found": "0 of 3", "where": "table: Real"},
+    ),
+    "nothing but fine-tuning": ({"table": [{"name": "Real", "fine_tune": {"steps": 0.9}}]}, {"found": "3 of 3"}),
+    "row's option": ({"table": [{"name": "Real", "options": {"crpo#x": 1}}]}, {"found": "crpo#x", "where": "Real"}),
+    "fine-tuning's option": (
+        {"table": [{"name": "Real", "fine_tune": {"steps": 0.5, "options": {"rate": 1}}}]},
+        {"found": "rate", "where": "fine-tune"},
+    ),
+    "segmenter's option": (
+        {"segmenters": {"net": {"bundle": "bundles/tiny", "options": {"sleeep": 1}}}},
+        {"found": "sleeep", "expected": "train.json of tiny"},
+    ),
+    "evaluation's option": (
+        {"segmenters": {"net": {"bundle": "bundles/tiny", "evaluate_options": {"augmentation": 1}}}},
+        {"found": "augmentation", "expected": "evaluate.json of tiny"},
+    ),
+    "synthesis's option": (
+        {
+            "generators": {"gan": {"bundle": "bundles/tiny", "inference_options": {"seed": 1}}},
+            "table": [{"name": "Real", "synthetic": {"gan": 1}}],
+        },
+        {"found": "seed", "expected": "inference.json of tiny"},
+    ),
+    "published": ({"published": {"nmae": "Somebody"}}, {"found": "nmae"}),
     "config": (
         {"segmenters": {"net": {"bundle": "bundles/tiny", "evaluate": ["judge.json"]}}},
         {"where": "judge.json"},
@@ -236,6 +280,16 @@ def other_labels(found):
     found["training"][0]["label_map"] = {"0": 0, "1": 2, "2": 1, "3": 4}
 
 
+def unknown_label_value(found, folder):
+    item = found["test"][0]
+    label = nib.load(item["label"])
+    voxels = np.asarray(label.dataobj).copy()
+    voxels[0, 0, 0] = 3
+    item["label"] = str(folder / "label.nii.gz")
+    nib.save(nib.Nifti1Image(voxels, label.affine), item["label"])
+    del found["label_map"]
+
+
 def no_validation(found):
     del found["validation"]
 
@@ -252,12 +306,28 @@ def file_twice(found):
         (other_labels, {"expected": "one meaning of the label values"}),
         (no_validation, {"expected": "section 'validation'"}),
         (file_twice, {"found": "is the same file as"}),
+        (unknown_label_value, {"expected": "label values [0, 1, 2, 4]", "found": "3", "where": "label.nii.gz"}),
     ],
 )
 def test_a_datalist_that_would_mislead_is_refused(change, fragments, study, subjects_dir, tmp_path, refused):
+    if change is unknown_label_value:
+        change = partial(change, folder=tmp_path)
     path = spoilt_datalist(change, subjects_dir, tmp_path)
     with refused(**fragments):
         study(dataset_dir=None, datalist=path).run()
+
+
+def test_a_file_of_two_subjects_is_found_when_a_fold_divides_them(study, subjects_dir, tmp_path, refused):
+    def in_one_part(found):
+        found["training"][0]["image"] = found["training"][1]["image"]
+
+    path = spoilt_datalist(in_one_part, subjects_dir, tmp_path)
+    changes = {"dataset_dir": None, "datalist": path, "folds": 6, "split": {"validation": 0}}
+    assert load_datalist(path)  # within the training part it does no harm
+    with refused(found="is the same file as"):
+        make_folds(load_datalist(path), 3, 0, 0)
+    with refused():
+        study(**changes).run()
 
 
 @pytest.mark.parametrize("section", ["training", "test"])
@@ -301,6 +371,27 @@ def test_short_runs_tell_seconds_an_iteration(study, bundles, capsys):
     assert 9 <= minutes <= 12  # 1000 times 0.6 seconds, and what the process takes
 
 
+def test_short_runs_know_whose_weights_a_generator_takes(study, settings, capsys):
+    generators = {"gan": {"bundle": "bundles/tiny"}, "other": {"bundle": "bundles/tiny", "weights_of": "gan"}}
+    table = [{"name": "Other", "real": 0, "synthetic": {"other": 1}}]
+    study(generators=generators, table=table, reference="Other", baseline=None, dry_run=True).run()
+    said = capsys.readouterr().out
+    assert "time: about" in said and "unknown" not in said
+
+
+def test_rows_that_nobody_wants_are_not_in_the_way(study, settings):
+    generators = settings()["generators"] | {"broken": {"bundle": "bundles/tiny", "inference": ["none.json"]}}
+    table = [
+        {"name": "Real"},
+        {"name": "Too many", "synthetic": {"gan": 9}},
+        {"name": "Broken", "synthetic": {"broken": 1}},
+        {"name": "Mistaken", "options": {"nobody": 1}},
+        {"name": "Good", "synthetic": {"gan": 1}},
+    ]
+    made = study(table=table, generators=generators, rows=["Real"], baseline=None)
+    assert {step.part.row for step in made.all_steps(made.read_folds()) if step.part} == {"Real", "Good"}
+
+
 def step(name, kind, work, folder, needs=()):
     return Step(name, kind, folder, (), {}, {}, work=work, needs=needs)
 
@@ -324,23 +415,37 @@ def test_folds_are_those_of_the_seed(study):
     assert make_folds(parts, 3, 0, 0)[0].subjects != make_folds(parts, 3, 1, 0)[0].subjects
 
 
-@pytest.mark.parametrize("configs", ["study", ("study", "study_paper")])
-def test_the_shipped_studies_fit_the_bundles(configs, bundle_workflow, brats, make_brain, tmp_path):
+@pytest.mark.parametrize(
+    ("configs", "grid"),
+    [(("study",), "generator"), (("study", "study_paper"), "slab"), (("study", "study_recipe"), "generator")],
+)
+def test_the_shipped_studies_fit_the_bundles(configs, grid, bundle_workflow, brats, make_brain, tmp_path):
     write, _ = brats
     for number in range(15):
         write(tmp_path / "data", f"BraTS2021_{number:05d}", make_brain(number))
     options = {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "study")}
     with bundle_workflow("tumor3d", configs, **options) as workflow:
         experiment = workflow.parser.get_parsed_content("experiment")
-    assert [row.name for row in experiment.rows][:2] == ["Real", "Real + 1x Synth SN"]
-    assert [row.published["WT"] for row in experiment.rows[:9]] == [
-        0.611, 0.595, 0.601, 0.028, 0.035, 0.177, 0.100, 0.174, 0.100
-    ]  # fmt: skip
-    steps = planned(experiment)
-    kinds = Counter(step.kind for step in steps.values())
-    assert kinds["train unet3d on slab"] == kinds["train deepmedic on slab"] == 11
-    training = {step.options["spectral_norm"] for step in steps.values() if step.kind.startswith("train generator")}
-    assert training == {"both", "none"}
-    n = len(experiment.read_folds()[0].parts["training"])
-    assert {step.work for step in steps.values() if step.kind.startswith("synthesise with thesis")} == {3 * n}
+    steps, folds = planned(experiment), experiment.read_folds()
+    trained = Counter((step.part.segmenter, step.kind.split(" on ")[1]) for step in steps.values() if is_training(step))
+    rows = Counter(row.grid for row in experiment.rows)
+    tuned = sum(row.fine_tune is not None for row in experiment.rows)
+    assert rows[grid] >= 11 and set(rows) == ({grid, "native"} if "study_paper" in configs else {grid})
+    for segmenter in ("deepmedic", "unet3d"):
+        assert trained[segmenter, grid] == (rows[grid] + tuned) * len(folds)
+        assert trained[segmenter, "native"] == rows["native"] * len(folds)
+    whose = {step.options.get("spectral_norm") for step in steps.values() if step.kind.startswith("train generator")}
+    assert {"both", "none"} <= whose
     assert not tree(tmp_path / "study")
+    if "study_recipe" not in configs:
+        assert [row.name for row in experiment.rows][:2] == ["Real", "Real + 1x Synth SN"]
+        assert [row.published["WT"] for row in experiment.rows[:9]] == [
+            0.611, 0.595, 0.601, 0.028, 0.035, 0.177, 0.100, 0.174, 0.100
+        ]  # fmt: skip
+        n = len(folds[0].parts["training"])
+        assert {step.work for step in steps.values() if step.kind.startswith("synthesise with thesis")} == {3 * n}
+
+
+def is_training(step):
+    """Whether a step trains a segmenter."""
+    return step.part is not None and step.run[0] == "training"

@@ -38,6 +38,9 @@ STUDY = {
     ],
     "max_iterations": 1200,
     "subjects": {0: {"training": ["a", "b"], "validation": ["c"], "test": ["d"]}},
+    "grids": {"slab": "8 x 8 x 4 voxels; scored on the training grid"},
+    "stopped": "expected: <nothing>",
+    "other_versions": ["torch: 2.12.0 in 3 steps, 2.13.0 in 1 steps"],
     "parallel": 2,
 }
 
@@ -123,6 +126,9 @@ def test_everything_given_is_shown_and_escaped(written):
         "ab" * 32,
         "2.13.0",
         "1 min 15 s",
+        "expected: <nothing>",
+        "torch: 2.12.0 in 3 steps",
+        "Grid slab: 8 x 8 x 4 voxels",
     ):
         assert said in text
     for said in ("published", "WT 0.611", "--folds 3", "python -m more", "1200 optimiser steps", "parallel"):

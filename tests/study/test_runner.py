@@ -1,6 +1,7 @@
 """Running a study: nothing twice, nothing lost, nothing left running, and one row's failure is not another's."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -168,6 +169,8 @@ def test_a_test_subject_among_the_parents_stops_the_study(study, bundles, refuse
             baseline=None,
         ).run()
     assert not list((bundles / "study" / "rows").rglob("model.pt"))
+    page = (bundles / "study" / "study.html").read_text()
+    assert "stopped before its end" in page and "GAN, net, fold 0, seed 0" in page and someone in page
     made = list((bundles / "study").rglob("synthetic/datalist.json"))
     assert bool(made) == (where == "inference_options")  # weights that have seen a test subject make nothing
 
@@ -195,6 +198,7 @@ def test_a_config_that_changes_meanwhile_stops_the_study(settings, bundles, tmp_
     said, status = edit_while(process, config, (bundles / "study" / ROW / "train" / "step.json").is_file)
     assert status != 0 and "one that has changed since the study began" in said and str(config) in said
     assert not list((bundles / "study" / "rows" / "again").rglob("model.pt"))
+    assert "has changed since the study began" in (bundles / "study" / "study.html").read_text()
 
 
 def test_a_config_that_changes_too_late_to_matter_loses_no_score(settings, bundles, tmp_path):
@@ -232,6 +236,102 @@ def test_a_generator_in_another_studys_hands_is_waited_for(settings, study, bund
     assert process.returncode == 0 and (maker / "done.json").is_file()
 
 
+def test_two_studies_at_once_share_a_generator_and_never_a_row(settings, bundles, tmp_path):
+    maker, go = bundles / "study" / "fold_0" / "generators" / "gan", tmp_path / "go"
+    changes = {
+        "generators": {"gan": {"bundle": "bundles/tiny", "options": {"until": str(go)}}},
+        "table": [{"name": "A", "real": 0, "synthetic": {"gan": 1}}, {"name": "B", "synthetic": {"gan": 2}}],
+        "reference": "B",
+        "baseline": None,
+    }
+    first = as_program(settings(**changes, rows=["A"]), tmp_path / "first.json")
+    wait_for((maker / "step.json").is_file)
+    same = as_program(settings(**changes, rows=["A"]), tmp_path / "same.json")
+    other = as_program(settings(**changes, rows=["B"]), tmp_path / "other.json")
+    said, _ = same.communicate(timeout=120)
+    assert same.returncode != 0 and "two studies started in the same folder: row 'A'" in said
+    assert any("waiting for another study" in line for line in other.stdout)  # reads no further than that
+    go.touch()
+    for process in (first, other):
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+    assert (maker / "log.txt").read_text().count("starting after") == 1
+    assert {dict(line)["row"] for line in results(bundles / "study")} == {"A", "B"}
+
+
+def test_a_bundle_that_makes_other_iterations_fails_its_row(study, bundles, refused):
+    table = [{"name": "Real"}, {"name": "Long", "options": {"ignores": 5}}]
+    with refused(found="Long / net / fold 0 / seed 0: train"):
+        study(table=table, baseline=None).run()
+    assert {dict(line)["row"] for line in results(bundles / "study")} == {"Real"}
+    assert "weights of 3 optimisation steps" in (bundles / "study" / "study.html").read_text()
+
+
+def test_scores_that_are_not_all_there_fail_their_row_alone(study, settings, bundles, refused, capsys):
+    segmenters = {
+        "net": {"bundle": "bundles/tiny"},
+        "bad": {"bundle": "bundles/tiny", "evaluate_options": {"spoil": 1}},
+    }
+    changes = {"rows": ["Real"], "segmenters": segmenters}
+    with refused(found="Real / bad / fold 0 / seed 0: evaluate"):
+        study(**changes).run()
+    assert "3 lines; other or missing" in capsys.readouterr().out
+    assert {dict(line)["segmenter"] for line in results(bundles / "study")} == {"net"}
+    scores = bundles / "study" / ROW / "evaluate" / "evaluation" / "per_subject.csv"
+    scores.write_text(scores.read_text().replace("0.", "O."))
+    with refused(found="bad"):
+        study(**changes).run()
+    assert "could not convert" in (bundles / "study" / "study.html").read_text()
+
+
+def test_what_is_made_from_other_weights_is_done_anew(study, bundles):
+    folder = bundles / "study"
+    row = folder / "rows" / "real_1x_gan" / "net" / "fold_0" / "seed_0"
+    study(rows=["Real", "Real + 1x GAN"]).run()
+    before, scores = stamps(folder), results(folder)
+    weights = folder / "fold_0" / "generators" / "gan" / "models" / "model.pt"
+    (record,) = json.loads(weights.with_suffix(".json").read_text()).values()
+    weights.write_text("others")
+    weights.with_suffix(".json").write_text(json.dumps({hashlib.sha256(b"others").hexdigest(): record}))
+    study(rows=["Real", "Real + 1x GAN"]).run()
+    after = stamps(folder)
+    # the segmenter comes out the same, since only the subjects' names go into it: its evaluation stands
+    assert {path for path in before if before[path] != after[path]} == {
+        folder / "fold_0" / "synthetic" / "gan" / "own_grid" / "done.json",
+        row / "train" / "done.json",
+    }
+    assert (row / "train" / "log.txt").read_text().count("starting after iteration 0\n") == 2  # not resumed
+    assert results(folder) == scores
+
+
+def test_steps_of_other_versions_and_other_scripts_are_seen(study, bundles, refused):
+    study(rows=["Real"]).run()
+    page = (bundles / "study" / "study.html").read_text()
+    for name in ("tiny/configs/train.json", "tiny/scripts/networks.py", "statsmodels", "jinja2"):
+        assert name in page
+    assert "same versions" not in page
+    done = bundles / "study" / ROW / "train" / "done.json"
+    record = json.loads(done.read_text())
+    record["versions"]["mrsynth"] = "0.0.1"
+    done.write_text(json.dumps(record))
+    study(rows=["Real"]).run()
+    assert "mrsynth: 0.0.1 in 1 of 2 steps" in (bundles / "study" / "study.html").read_text()
+    (bundles / "bundles" / "tiny" / "scripts" / "networks.py").write_text("LAYERS = 4\n")
+    with refused(found="scripts/networks.py"):
+        study(rows=["Real"]).run()
+
+
+def test_a_study_goes_on_where_the_data_lie_elsewhere(study, bundles, subjects_dir, tmp_path):
+    shutil.copytree(subjects_dir, tmp_path / "here")
+    study(rows=["Real"], dataset_dir=str(tmp_path / "here")).run()
+    before = stamps(bundles / "study")
+    (tmp_path / "here").rename(tmp_path / "there")
+    study(rows=["Real", "Real + 1x GAN"], dataset_dir=str(tmp_path / "there")).run()
+    after = stamps(bundles / "study")
+    assert {path: after[path] for path in before} == before
+    assert {dict(line)["row"] for line in results(bundles / "study")} == {"Real", "Real + 1x GAN"}
+
+
 def test_a_step_whose_weights_are_gone_is_done_again(study, bundles):
     study(rows=["Real"]).run()
     shutil.rmtree(bundles / "study" / ROW / "train" / "models")
@@ -242,6 +342,7 @@ def test_a_step_whose_weights_are_gone_is_done_again(study, bundles):
 def test_a_failed_step_is_tried_again(study, bundles):
     with pytest.raises(UserError):
         study(rows=["Real"], program=[sys.executable, "-c", "raise SystemExit(3)"]).run()
-    assert not (bundles / "study" / "results.csv").exists()
+    assert results(bundles / "study") == []
+    assert "exit status 3" in (bundles / "study" / "study.html").read_text()
     study(rows=["Real"]).run()
     assert len(results(bundles / "study")) == 6

@@ -78,10 +78,15 @@ def test_cells_are_the_summarys_numbers(summary):
 def test_published_figures_stand_in_a_column_of_their_own(summary):
     (table,) = summary["tables"]
     shown = dice_table(table, "Real", STUDY)
-    assert shown.groups[-1] == ("published\n(thesis)", 1)
+    assert shown.groups[-1] == ("published", 1)
     assert shown.lines[0][-1].lines == ("WT 0.123", "TC 0.234") and shown.lines[1][-1].lines == ("–",)
     others = [text for line in shown.lines for cell in line[:-1] for text in cell.lines]
     assert not any("0.123" in text or "0.234" in text for text in others)
+    theirs = {"name": "Somebody 2001, DeepMedic", "segmenters": ["unet_3d"]}
+    named = dice_table(table, "Real", STUDY | {"published": theirs})
+    assert named.groups[-1] == ("Somebody 2001,\nDeepMedic", 1) and "Somebody 2001, DeepMedic: " in named.notes[-1]
+    beside_another = dice_table(table, "Real", STUDY | {"published": theirs | {"segmenters": ["other"]}})
+    assert beside_another.columns == shown.columns[:-1] and "0.123" not in markdown(beside_another)
     without = summarise(invented(), [{**row, "published": {}} for row in ROWS], "Real")
     assert "published" not in markdown(dice_table(without["tables"][0], "Real", STUDY))
 
@@ -102,8 +107,15 @@ def test_a_row_on_fewer_subjects_says_so_and_is_not_bold():
 
 def test_the_line_below_says_what_was_done(summary):
     said = " ".join(dice_table(summary["tables"][0], "Real", STUDY).notes)
+    assert "at best 0.00049" in said and "The best of 2 rows was chosen on these same subjects" in said
     for word in ("n = 12", "1 fold", "2 seeds", "1200 optimiser steps", "Wilcoxon", "Holm over 6", "BCa", "0.00049"):
         assert word in said
+
+
+def test_the_line_below_says_what_a_grid_is(summary):
+    grids = {"slab": "240 x 240 x 64 voxels; scored on the training grid", "cube": "another"}
+    said = " ".join(dice_table(summary["tables"][0], "Real", STUDY | {"grids": grids}).notes)
+    assert f"Grid slab: {grids['slab']}." in said and "another" not in said
 
 
 def test_latex_holds_no_bare_special_character(summary):

@@ -18,9 +18,8 @@ from mrsynth.synthesis import (
     own_scale,
     parents_in,
     to_int16,
-    write_nifti,
 )
-from mrsynth.transforms import soften
+from mrsynth.transforms import soften, write_nifti
 
 SIDE = 16
 AFFINE = torch.diag(torch.tensor([-2.0, -2.0, 2.0, 1.0], dtype=torch.float64))

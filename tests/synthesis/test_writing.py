@@ -12,7 +12,8 @@ import torch
 from monai.data import MetaTensor
 
 from mrsynth.manifest import load_datalist
-from mrsynth.synthesis import SubjectWriter, parents_in, write_nifti
+from mrsynth.synthesis import SubjectWriter, parents_in
+from mrsynth.transforms import write_nifti
 
 RECORD = {"sha256": "ab" * 32, "version": "0.1.0", "epoch": 3, "subjects": ["A", "B", "C"]}
 PARENTS = [{"subject": "A"}, {"subject": "B", "derived_from": ["older"]}]

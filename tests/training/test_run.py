@@ -104,7 +104,14 @@ def test_resuming_a_checkpoint_of_another_network_is_refused(fit, tmp_path, refu
 def test_resuming_a_checkpoint_that_has_seen_the_test_part_is_refused(fit, tmp_path, refused):
     fit(tmp_path, 1).run()
     with refused(expected="not seen", found="S3", where="checkpoint.pt"):
-        fit(tmp_path, 2, resume=True, test_subjects=["S3", "S7"])
+        fit(tmp_path, 2, resume=True, test_subjects=[{"subject": "S3"}, {"subject": "S7"}])
+
+
+def test_resuming_a_checkpoint_that_has_seen_another_scan_of_a_test_patient_is_refused(fit, tmp_path, refused):
+    fit(tmp_path, 1, patients={"S3": "P", "S9": "Q"}).run()
+    with refused(expected="not seen", found="S8", where="checkpoint.pt"):
+        fit(tmp_path, 2, resume=True, test_subjects=[{"subject": "S8", "patient": "P"}])
+    fit(tmp_path, 2, resume=True, test_subjects=[{"subject": "S8", "patient": "Q"}])  # S9 was not trained on
 
 
 def test_losses_that_are_not_finite_stop_the_run_and_the_checkpoint_is_sound(fit, tmp_path, refused):

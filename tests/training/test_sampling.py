@@ -12,6 +12,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from monai.data import CacheDataset
 from torch.utils.data import DataLoader
 
 from mrsynth.training import Draw, PairSampler, SeededDataset, SeededSampler, derived_seed, sampling, seed_everything
@@ -143,8 +144,16 @@ def test_an_item_can_be_asked_for_by_number(tumor3d, entries):
     assert item["subject"] == "BraTS2021_00002" and "donors" not in item
 
 
+def test_auto_caches_few_subjects_in_memory_and_many_on_disk():
+    few, many = (
+        [{"subject": str(i)} for i in range(n)] for n in (sampling.MEMORY_SUBJECTS, sampling.MEMORY_SUBJECTS + 1)
+    )
+    assert isinstance(SeededDataset(few, [], cache="auto").subjects, CacheDataset)
+    assert isinstance(SeededDataset(many, [], cache="auto").subjects, sampling.DiskCache)
+
+
 def test_an_unknown_cache_is_refused(entries, refused):
-    with refused(expected="memory, disk or none", found="'ram'"):
+    with refused(expected="auto, memory, disk or none", found="'ram'"):
         SeededDataset(entries, [], cache="ram")
 
 

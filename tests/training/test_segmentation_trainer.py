@@ -166,7 +166,7 @@ def test_a_complete_run_says_how_to_train_on(tmp_path, capsys):
     segmenter(tmp_path, 3).run()
     again = segmenter(tmp_path, 3, resume=True)
     again.run()
-    assert "complete: fine-tune its weights, --initial_weights" in capsys.readouterr().out
+    assert "complete: fine-tune its weights (--initial_weights)" in capsys.readouterr().out
     assert again.state.iteration == 3
 
 
@@ -218,39 +218,45 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spoils_nothing(tmp_path, re
 @pytest.fixture
 def trained(tmp_path) -> Path:
     """Weights of other subjects, made by a run."""
-    segmenter(tmp_path / "first", 3, subjects=["A", "B", "B's parent"]).run()
+    segmenter(tmp_path / "first", 3, subjects=["A", "B", "B's parent"], patients={"A": "P", "Z": "Q"}).run()
     return tmp_path / "first" / "models" / "model.pt"
 
 
 def test_fine_tuning_starts_from_the_weights_and_inherits_their_subjects(tmp_path, trained):
     network = small_network()
-    parents = initialise(network, trained, ["S7", "S8"])
-    assert parents == ["A", "B", "B's parent"] and network.training
+    parents = initialise(network, trained, [{"subject": "S7"}, {"subject": "S8", "patient": "Q"}])
+    assert parents == {"subjects": ["A", "B", "B's parent"], "patients": {"A": "P"}} and network.training
     stored = torch.load(trained, weights_only=True)
     assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), stored.values(), strict=True))
-    second = tmp_path / "second" / "models" / "model.pt"
-    segmenter(tmp_path / "second", 2, network=network, subjects=["S0", *parents]).run()
+    second, others = tmp_path / "second" / "models" / "model.pt", {"patients": parents["patients"]}
+    segmenter(tmp_path / "second", 2, network=network, subjects=["S0", *parents["subjects"]], **others).run()
     record = json.loads(second.with_suffix(".json").read_text())[sha256(second)]
     assert record["subjects"] == ["A", "B", "B's parent", "S0"]
-    with pytest.raises(UserError, match="B's parent"):  # a grandchild too
-        initialise(small_network(), second, ["B's parent"])
+    for item in ({"subject": "B's parent"}, {"subject": "A again", "patient": "P"}):  # a grandchild too
+        with pytest.raises(UserError, match=item["subject"]):
+            initialise(small_network(), second, [item])
 
 
 def test_without_weights_the_network_stays_as_it_is():
     network, before = small_network(), small_network().state_dict()
-    assert initialise(network, None, ["A"]) == []
+    assert initialise(network, None, [{"subject": "A"}]) == {"subjects": [], "patients": {}}
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
 def test_weights_that_have_seen_a_held_out_subject_are_refused(trained, refused):
     with refused(expected="have not seen", found="B", where=str(trained)):
-        initialise(small_network(), trained, ["B", "Z"])
+        initialise(small_network(), trained, [{"subject": "B"}, {"subject": "Z"}])
+
+
+def test_weights_that_have_seen_another_scan_of_a_held_out_patient_are_refused(trained, refused):
+    with refused(found="A again", where=str(trained)):
+        initialise(small_network(), trained, [{"subject": "A again", "patient": "P"}])
 
 
 def test_weights_of_another_network_or_of_nobody_are_refused(tmp_path, trained, refused):
     with refused(expected="weights of this network", where=str(trained)):
         initialise(nn.Sequential(nn.Conv3d(1, 8, 1)), trained)
-    with refused(found="no such file", where="gone.pt"):
+    with refused(found="no such file", where="gone.pt", do="give the model.pt of another training"):
         initialise(small_network(), tmp_path / "gone.pt")
     save_weights(small_network(), tmp_path / "orphan.pt", {"subjects": ["A"]})
     (tmp_path / "orphan.json").unlink()

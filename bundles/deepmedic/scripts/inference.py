@@ -16,7 +16,7 @@ from mrsynth.training import Precision
 
 from .pathways import LAYERS, pathway_range, segment_sizes, take
 
-NAMES = ("split", "spatial_size", "crop", "feature_maps", "head", "factors")
+NAMES = ("split", "spatial_size", "crop", "interpolation", "feature_maps", "head", "factors")
 """Settings of data, input and network: keys of ``train.json`` that trained weights record."""
 
 FREE = ("split",)

@@ -100,13 +100,11 @@ class SegmentationLoss(nn.Module):
         l2: factor of the sum of their squares.
     """
 
-    weights: list[torch.Tensor]
-
     def __init__(self, network: nn.Module, l1: float = 1e-6, l2: float = 1e-4) -> None:
         super().__init__()
         self.l1, self.l2 = l1, l2
-        # no parameters of the loss's own: kept out of its state
-        self.__dict__["weights"] = [m.weight for m in network.modules() if isinstance(m, nn.Conv3d)]
+        # a plain list: they stay the network's, not the loss's
+        self.weights = [m.weight for m in network.modules() if isinstance(m, nn.Conv3d)]
 
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """The loss of logits `(B, C, X, Y, Z)` against class indices `(B, 1, X, Y, Z)`."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -40,11 +39,6 @@ def pathway_range(output: int, factor: int, margin: int, layers: int = LAYERS) -
     first = margin - layers * factor + factor // 2
     count = (output + factor - 1) // factor + 2 * layers
     return first, first + (count - 1) * factor + 1, factor
-
-
-def pathway_slices(output: Sequence[int], factor: int, margin: int) -> tuple[Any, ...]:
-    """Index of a pathway's input in a block `(..., X, Y, Z)`, for an output of three sides."""
-    return (..., *(slice(*pathway_range(int(n), factor, margin)) for n in output))
 
 
 def take(

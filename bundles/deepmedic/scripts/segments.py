@@ -62,15 +62,18 @@ class ClassVoxelsd(Transform):
         return {**data, "class_voxels": [torch.as_tensor(p).to(torch.int32) for p in places]}
 
 
-def with_voxels(spatial_size: Sequence[int] | None, crop: str | Sequence[int]) -> Compose:
+def with_voxels(
+    spatial_size: Sequence[int] | None, crop: str | Sequence[int], interpolation: str = "linear"
+) -> Compose:
     """Deterministic part: a subject, and where its classes are.
 
     Args:
         spatial_size: see :func:`mrsynth.segmentation.preprocessing`.
         crop: likewise.
+        interpolation: likewise.
     """
     kept = ["image", "label", "class_voxels", "subject"]
-    return Compose([*preprocessing(spatial_size, crop), ClassVoxelsd(), SelectItemsd(kept)])
+    return Compose([*preprocessing(spatial_size, crop, interpolation), ClassVoxelsd(), SelectItemsd(kept)])
 
 
 class RandSegmentd(Randomizable, MapTransform):

@@ -11,7 +11,7 @@ from monai.inferers import Inferer, SlidingWindowInferer
 
 from mrsynth.training import PrecisionInferer
 
-NAMES = ("split", "spatial_size", "crop", "patch_size", "filters", "deep_supervision")
+NAMES = ("split", "spatial_size", "crop", "interpolation", "patch_size", "filters", "deep_supervision")
 """Settings of data, input and network: keys of ``train.json`` that trained weights record."""
 
 FREE = ("split",)

@@ -31,18 +31,24 @@ MARGIN = 0.2
 """Share of a patch's sides that is cut around it before it is turned and bent, and off again after."""
 
 
-def with_voxels(spatial_size: Sequence[int] | None, crop: str | Sequence[int], patch_size: Sequence[int]) -> Compose:
+def with_voxels(
+    spatial_size: Sequence[int] | None,
+    crop: str | Sequence[int],
+    patch_size: Sequence[int],
+    interpolation: str = "linear",
+) -> Compose:
     """Deterministic part: a subject at least as large as a patch, and where its tumour and its brain are.
 
     Args:
         spatial_size: see :func:`mrsynth.segmentation.preprocessing`.
         crop: likewise.
         patch_size: X, Y, Z.
+        interpolation: as ``crop``.
     """
     places = ["label_fg_indices", "label_bg_indices"]
     return Compose(
         [
-            *preprocessing(spatial_size, crop),
+            *preprocessing(spatial_size, crop, interpolation),
             SpatialPadd(["image", "label", "brain"], list(patch_size)),
             FgBgToIndicesd("label", image_key="brain", image_threshold=0),
             Lambdad(places, as_int32),

@@ -3,7 +3,7 @@
 from mrsynth.manifest.cards import Card, card_ids, load_card
 from mrsynth.manifest.datalist import load_datalist, resolve_datalist
 from mrsynth.manifest.indexing import index, summary, write_datalist
-from mrsynth.manifest.lineage import check_lineage, check_overlap, held_out, in_section
+from mrsynth.manifest.lineage import check_lineage, check_overlap, held_out, in_section, patients_of
 from mrsynth.manifest.patients import read_patients
 from mrsynth.manifest.splits import SECTIONS, split_subjects
 
@@ -18,6 +18,7 @@ __all__ = [
     "index",
     "load_card",
     "load_datalist",
+    "patients_of",
     "read_patients",
     "resolve_datalist",
     "split_subjects",

@@ -70,7 +70,7 @@ def load_datalist(
             where,
             "correct it, or make it anew with python -m mrsynth index",
         )
-    check_lineage(content, where=where)
+    check_lineage(content, where=where, folder=folder)
     return parts
 
 

@@ -6,6 +6,7 @@ generator's weights were trained on; all of them stand in ``derived_from``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,10 @@ MOST_NAMES = 20
 
 
 def check_lineage(
-    datalist: Mapping[str, Any], patients: Mapping[str, str] | None = None, where: object = "datalist"
+    datalist: Mapping[str, Any],
+    patients: Mapping[str, str] | None = None,
+    where: object = "datalist",
+    folder: str | os.PathLike = ".",
 ) -> None:
     """Refuse a datalist in which training and evaluation share a patient.
 
@@ -25,6 +29,7 @@ def check_lineage(
         datalist: sections of items with ``subject`` and, where they apply, ``patient`` and ``derived_from``.
         patients: patient by subject id, for subjects that are not in the datalist or carry no ``patient``.
         where: the file to name in the message.
+        folder: that the items' paths are relative to.
 
     Raises:
         UserError: naming the subjects: one subject, patient or file in two parts; a synthetic subject in the
@@ -39,10 +44,11 @@ def check_lineage(
         for item in part:
             subject = item["subject"]
             person = persons.get(subject, f"subject {subject}")
-            for key in (f"id {subject}", person, *(f"file {path}" for path in _files(item))):
+            for key in (f"id {subject}", person, *(f"file {path}" for path in _files(item, folder))):
                 first, other = seen.setdefault(key, (section, subject))
                 if first != section:
-                    same = "is" if other == subject else f"is the same {key.split(' ', 1)[0]} as {other}, which is"
+                    kind, name = key.split(" ", 1)
+                    same = "is" if other == subject else f"is the same {kind} as {other} ({name}), which is"
                     found.append(f"{subject} in {section} {same} in {first}")
                     break
     part_of = {item["subject"]: section for section, part in parts.items() for item in part}
@@ -66,32 +72,34 @@ def check_lineage(
         )
 
 
-def check_overlap(
-    ids_seen_by_weights: Iterable[str],
-    test_ids: Iterable[str],
-    what: object = "weights",
-    patients: Mapping[str, str] | None = None,
-) -> None:
-    """Refuse to evaluate weights on subjects (or patients) that they were trained on.
+def patients_of(subjects: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+    """Patient by subject id, for the datalist items that name one, of all sections."""
+    return {i["subject"]: i["patient"] for part in subjects.values() for i in part if i.get("patient")}
+
+
+def check_overlap(record: Mapping[str, Any], items: Iterable[Mapping[str, Any]], what: object = "weights") -> None:
+    """Refuse subjects to evaluate on whom the weights have seen, be it in another scan of the same patient.
 
     Args:
-        ids_seen_by_weights: training subjects that the weights carry.
-        test_ids: subjects to evaluate on.
+        record: of the weights: ``subjects``, those of their training, and ``patients``, patient by subject id where
+            known.
+        items: datalist items that are held out.
         what: the checkpoint or datalist to name in the message.
-        patients: patient by subject id, where known.
 
     Raises:
-        UserError: naming the subjects that are in both.
+        UserError: naming the subjects.
     """
-    patients = patients or {}
-    seen = {patients.get(subject, subject) for subject in ids_seen_by_weights}
-    both = sorted({subject for subject in test_ids if patients.get(subject, subject) in seen})
+    held_out = {item["subject"]: item.get("patient") for item in items}
+    patients = {**held_out, **record.get("patients", {})}
+    seen = set(record["subjects"])
+    persons = {patients.get(subject) for subject in seen} - {None}
+    both = sorted(subject for subject in held_out if subject in seen or patients[subject] in persons)
     if both:
         raise UserError(
-            "a test part that the weights have not seen",
-            f"{len(both)} subjects of the test part were in their training: " + ", ".join(_capped(both)),
+            "held-out subjects whom the weights have not seen",
+            f"{len(both)} were in their training, or another scan of the patient was: " + ", ".join(_capped(both)),
             what,
-            "evaluate on other subjects, or train without these",
+            "hold out other subjects, or train without these",
         )
 
 
@@ -121,15 +129,14 @@ def held_out(
     Args:
         subjects: datalist items by section.
         section: ``test``, as a rule.
-        record: of the weights, with ``subjects``.
+        record: of the weights, with ``subjects`` and ``patients``.
         weights: their file, for the message.
 
     Raises:
         UserError: no such section, nobody in it, or somebody whom the weights have seen.
     """
     items = in_section(subjects, section)
-    patients = {i["subject"]: i["patient"] for part in subjects.values() for i in part if i.get("patient")}
-    check_overlap(record["subjects"], [item["subject"] for item in items], weights, patients)
+    check_overlap(record, items, weights)
     return items
 
 
@@ -152,9 +159,11 @@ def _ancestors(subject: str, items: Mapping[str, Mapping[str, Any]]) -> list[str
     return list(ancestors)
 
 
-def _files(item: Mapping[str, Any]) -> list[str]:
-    image = item.get("image", [])
-    return [image] if isinstance(image, str) else list(image)
+def _files(item: Mapping[str, Any], folder: str | os.PathLike) -> list[str]:
+    """Absolute paths of an item's images and label, each file in one spelling."""
+    image, label = item.get("image", []), item.get("label")
+    names = [*([image] if isinstance(image, str) else image), *([label] if label else [])]
+    return [os.path.abspath(os.path.join(folder, name)) for name in names]
 
 
 def _capped(lines: list[str]) -> list[str]:

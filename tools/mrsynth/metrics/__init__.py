@@ -1,4 +1,4 @@
-"""How real, how faithful, how diverse: measures of synthetic images."""
+"""How real, how faithful, how diverse synthetic images are; and how well a segmentation overlaps with its truth."""
 
 from mrsynth.metrics.contrast import contrast, shell
 from mrsynth.metrics.diversity import diversity, feature_names, tumour_features

@@ -37,7 +37,7 @@ class Evaluation:
         network: the segmenter with its weights, on ``device``.
         inferer: how it is called on a whole volume.
         items: datalist items of the test subjects, with labels.
-        settings: ``spatial_size`` and ``crop`` of its input, and whatever else is to be recorded.
+        settings: ``spatial_size``, ``crop`` and ``interpolation`` of its input, and whatever else is to be recorded.
         record: of the weights.
         device: of the network.
         output_dir: where ``evaluation/`` is made.
@@ -69,7 +69,7 @@ class Evaluation:
         self.settings, self.record, self.grid = dict(settings), record, grid
         self.finish = FinishSegmentationd(grid)
         self.folder = Path(output_dir).expanduser().absolute() / "evaluation"
-        prepare = preprocessing(settings["spatial_size"], settings["crop"], keep_native=True)
+        prepare = preprocessing(settings["spatial_size"], settings["crop"], settings["interpolation"], keep_native=True)
         self.subjects = SeededDataset(items, prepare, cache="none")
 
     @torch.no_grad()

@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from mrsynth.errors import UserError
 from mrsynth.metrics import to_label
-from mrsynth.synthesis import GRIDS, header_of, write_nifti
-from mrsynth.transforms import to_native
+from mrsynth.transforms import GRIDS, header_of, to_native, write_nifti
 from mrsynth.transforms.geometry import as_array
 
 
@@ -81,6 +80,7 @@ class SegmentationWriter:
         engine.add_event_handler(Events.STARTED, self._open_bar)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self._finish)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_bar)
 
     def __call__(self, engine: Engine) -> None:
         """Write the labels of the iteration that has just ended."""
@@ -98,5 +98,10 @@ class SegmentationWriter:
         self.bar = tqdm(total=engine.state.epoch_length, unit="subject")
 
     def _finish(self, engine: Engine) -> None:
-        self.bar.close()
+        self._close_bar(engine)
         print(f"\nMade:\n  {len(self.written)} labels in {self.folder}", flush=True)
+
+    def _close_bar(self, engine: Engine, error: BaseException | None = None) -> None:
+        self.bar.close()
+        if error is not None:
+            raise error

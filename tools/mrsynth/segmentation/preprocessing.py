@@ -10,7 +10,11 @@ from mrsynth.transforms import BrainMaskd, CropResampled, LabelClassesd, LoadSub
 
 
 def preprocessing(
-    spatial_size: Sequence[int] | None, crop: str | Sequence[int], label: bool = True, keep_native: bool = False
+    spatial_size: Sequence[int] | None,
+    crop: str | Sequence[int],
+    interpolation: str = "linear",
+    label: bool = True,
+    keep_native: bool = False,
 ) -> list[Transform]:
     """From the files of a subject to ``image``, ``brain`` and, where there is one, ``label``.
 
@@ -21,12 +25,14 @@ def preprocessing(
         spatial_size: grid, X, Y, Z; None keeps the native voxels. A volume that has this size already is left on its
             grid, as synthetic subjects are which were written there.
         crop: see :class:`mrsynth.transforms.CropResampled`; the thesis's slab is ``[30, 125]`` to 240 x 240 x 64.
+        interpolation: of the images, ``linear`` (smoothed first where the grid becomes coarser) or ``nearest``, as the
+            thesis; labels take the nearest. At the native voxels nothing is interpolated.
         label: whether the items have one.
         keep_native: keep the label of the files, values 0, 1, 2, 4, as ``native_label``.
     """
     volumes = ["image", "brain", *(["label"] if label else [])]
     kept = ["native_label"] if keep_native else []
-    modes = ["linear", *["nearest"] * (len(volumes) - 1)]
+    modes = [interpolation, *["nearest"] * (len(volumes) - 1)]
     return [
         LoadSubjectd(["image", *(["label"] if label else [])]),
         *([CopyItemsd("label", names=kept)] if kept else []),

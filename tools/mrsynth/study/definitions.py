@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
+
+from monai.bundle import ConfigParser
 
 from mrsynth.errors import UserError
 
@@ -17,10 +18,14 @@ THE_STUDYS_OWN = ("datalist", "dataset_dir", "max_epochs", "max_iterations", "ou
 
 @dataclass(frozen=True)
 class FineTune:
-    """The end of a training, on real subjects alone: which share of them, and which share of the steps."""
+    """The end of a training, on real subjects alone: which share of them, and which share of the steps.
+
+    ``options`` are further settings of this stage's ``train.json``, such as a ``learning_rate`` of its own.
+    """
 
     real: float = 1.0
     steps: float = 0.25
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,15 @@ class Grid:
     options: Mapping[str, Any] = field(default_factory=dict)
     evaluate_options: Mapping[str, Any] = field(default_factory=dict)
     inference_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def words(self) -> str:
+        """What it is: size, crop, and on which voxels a prediction is scored."""
+        size = self.options.get("spatial_size", "")
+        voxels = "the segmenter's own" if size == "" else "native" if size is None else " x ".join(map(str, size))
+        crop = f", crop {self.options['crop']}" if "crop" in self.options else ""
+        scored = self.evaluate_options.get("grid")
+        return f"{voxels} voxels{crop}; scored on " + (f"the {scored} grid" if scored else "the evaluation's own grid")
 
 
 Definition = TypeVar("Definition", Generator, Segmenter, Grid)
@@ -161,18 +175,49 @@ def check_bundle(part: Generator | Segmenter) -> None:
 
 
 def config_files(part: Generator | Segmenter) -> list[Path]:
-    """All configs of the bundle that the study runs."""
-    both = (part.train, part.inference) if isinstance(part, Generator) else (part.train, part.evaluate)
+    """All configs of the bundle that the study runs; a generator with another's weights is not trained."""
+    both: tuple[tuple[str, ...] | None, ...]
+    if isinstance(part, Segmenter):
+        both = (part.train, part.evaluate)
+    else:
+        both = (part.train if part.weights_of is None else None, part.inference)
     return [part.bundle / "configs" / name for names in both for name in names or ()]
+
+
+def sources(bundle: Path, configs: Sequence[Path]) -> list[Path]:
+    """The files of a bundle that decide what a run of some of its configs does: these, and all of its scripts."""
+    return [*configs, *sorted((bundle / "scripts").rglob("*.py"))]
+
+
+def check_options(configs: Sequence[Path], options: Iterable[str], where: str) -> None:
+    """Refuse options that no config has: MONAI would take them and do nothing with them.
+
+    Args:
+        configs: a config and its overlays.
+        options: names of settings; of one within another (``optimizer#lr``) the outer one must be there.
+        where: whose options they are.
+
+    Raises:
+        UserError: naming the options.
+    """
+    known = {_outermost(key) for key in ConfigParser.load_config_files([str(file) for file in configs])}
+    if unknown := sorted({key for key in options if _outermost(key) not in known}):
+        raise UserError(
+            f"settings that {' and '.join(file.name for file in configs)} of {configs[0].parents[1].name} know",
+            ", ".join(unknown),
+            where,
+            "correct the options; or take a bundle whose configs have these settings, which the study gives to each",
+        )
+
+
+def _outermost(key: str) -> str:
+    return re.split("#|::", key.lstrip("+~"))[0]
 
 
 def setting(part: Generator | Segmenter, name: str) -> Any:
     """Value of a plain setting of the part's training: of its options, else of the last config that has it."""
-    value: Any = None
-    for config in part.train or ():
-        content = json.loads((part.bundle / "configs" / config).read_text(encoding="utf-8"))
-        value = content.get(name, value)
-    return part.options.get(name, value)
+    configs = [str(part.bundle / "configs" / config) for config in part.train or ()]
+    return part.options.get(name, ConfigParser.load_config_files(configs).get(name))
 
 
 def parse_rows(
@@ -195,6 +240,7 @@ def parse_rows(
         if values.get("fine_tune") is not None:
             _only_known(FineTune, values["fine_tune"], f"table: {name}: fine_tune")
             values["fine_tune"] = FineTune(**values["fine_tune"])
+            _refuse_own_settings(values["fine_tune"], f"table: {name}: fine_tune")
         for key in ("synthetic", "options", "published"):
             values[key] = dict(values.get(key) or {})
         row = Row(**values)
@@ -265,7 +311,7 @@ def _only_known(kind: type, values: Mapping[str, Any], where: str) -> None:
         raise UserError(f"keys {known}", f"{unknown}", where, "correct them")
 
 
-def _refuse_own_settings(part: Row | Generator | Segmenter | Grid, where: str) -> None:
+def _refuse_own_settings(part: Row | FineTune | Generator | Segmenter | Grid, where: str) -> None:
     free = ("max_epochs", "seed") if isinstance(part, Generator) else ()
     for key in ("options", "evaluate_options", "inference_options"):
         given = set(getattr(part, key, {})) & set(THE_STUDYS_OWN) - set(free)

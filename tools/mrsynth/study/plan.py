@@ -16,17 +16,23 @@ from mrsynth.errors import UserError
 from mrsynth.files import sha256
 from mrsynth.manifest import SECTIONS, load_datalist
 from mrsynth.study.definitions import (
+    FineTune,
     Generator,
     Grid,
     Row,
     Segmenter,
+    check_options,
     setting,
     slug,
+    sources,
 )
-from mrsynth.study.steps import Part, Step, literal, plain, read_json
+from mrsynth.study.scores import refuse_wrong_scores
+from mrsynth.study.steps import Part, Step, fingerprint, literal, plain
 from mrsynth.study.subjects import Fold, Leak, at_least_one, refuse_strangers, training_size, write_row_datalist
+from mrsynth.training.checkpoint import read_records
 
 WEIGHTS = "models/model.pt"
+SCORES = "evaluation/per_subject.csv"
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,12 @@ class Plan:
     max_iterations: int
 
     def steps(self) -> list[Step]:
-        """All steps; each comes after those that it needs."""
+        """All steps; each comes after those that it needs.
+
+        Raises:
+            UserError: more synthetic subjects than there can be, a fine-tuning of no steps or of all, or a setting that
+                the configs of a bundle do not know.
+        """
         made: dict[str, Step] = {}
         for fold in self.folds:
             for name, grid, count in self.synthetic_sets(fold):
@@ -168,10 +179,14 @@ class Plan:
         on = f" on {row.grid}" if row.grid else ""
         sets = {g: self._synthetic_folder(fold, g, row.grid) / "synthetic" / "datalist.json" for g in row.synthetic}
         makers = [step for step in made.values() if step.folder in {path.parents[1] for path in sets.values()}]
-        last = round(self.max_iterations * row.fine_tune.steps) if row.fine_tune else 0
+        weights = [step.options["weights"] for step in makers if "weights" in step.options]
+        last = self.last_iterations(row)
         base = {"augmentation": row.augmentation, "seed": seed, **grid.options, **segmenter.options, **row.options}
 
-        def train(what: str, place: str, real: float | None, iterations: int, before: Step | None) -> Step:
+        def train(
+            what: str, place: str, iterations: int, before: Step | None = None, tune: FineTune | None = None
+        ) -> Step:
+            real = None if tune is None else tune.real
             datalist = folder / f"{place}.json"
             initial = {} if before is None else {"initial_weights": before.folder / WEIGHTS}
             step = self._step(
@@ -181,22 +196,32 @@ class Plan:
                 "training",
                 segmenter,
                 segmenter.train,
-                {"datalist": datalist, "max_iterations": iterations, **initial, **base},
+                {
+                    "datalist": datalist,
+                    "max_iterations": iterations,
+                    **initial,
+                    **base,
+                    **(tune.options if tune else {}),
+                },
                 {"subjects": fold.subjects, "real": row.real if real is None else real}
                 | ({"synthetic": training_size(row, fold)[1]} if real is None else {}),
-                inputs=(datalist, *initial.values()),
+                inputs=(datalist, *(weights if before is None else initial.values())),
                 outputs=(WEIGHTS,),
                 needs=tuple(makers) if before is None else (before,),
                 work=iterations,
                 resumable=True,
                 part=part,
             )
-            return replace(step, before=partial(write_row_datalist, datalist, row, fold, seed, sets, real))
+            return replace(
+                step,
+                before=partial(write_row_datalist, datalist, row, fold, seed, sets, real),
+                after=partial(refuse_other_iterations, step.folder / WEIGHTS, iterations),
+            )
 
-        steps = [train("train", "train", None, self.max_iterations - last, None)]
+        steps = [train("train", "train", self.max_iterations - last)]
         if row.fine_tune:
-            steps.append(train("fine-tune", "fine_tune", row.fine_tune.real, last, steps[0]))
-        weights = steps[-1].folder / WEIGHTS
+            steps.append(train("fine-tune", "fine_tune", last, steps[0], row.fine_tune))
+        trained = steps[-1].folder / WEIGHTS
         steps.append(
             self._step(
                 f"{name}: evaluate",
@@ -208,19 +233,38 @@ class Plan:
                 {
                     "datalist": self.fold_datalist(fold),
                     "section": "test",
-                    "weights": weights,
+                    "weights": trained,
                     **grid.evaluate_options,
                     **segmenter.evaluate_options,
                 },
                 {"subjects": fold.subjects},
-                inputs=(self.fold_datalist(fold), weights),
-                outputs=("evaluation/per_subject.csv", "evaluation/metrics.json"),
+                inputs=(self.fold_datalist(fold), trained),
+                outputs=(SCORES, "evaluation/metrics.json"),
                 needs=(steps[-1],),
                 work=len(fold.parts["test"]),
                 part=part,
+                after=partial(refuse_wrong_scores, folder / "evaluate" / SCORES, fold.ids("test")),
             )
         )
         return steps
+
+    def last_iterations(self, row: Row) -> int:
+        """Optimisation steps of the row's fine-tuning; 0 where it has none.
+
+        Raises:
+            UserError: so few steps in all that the fine-tuning, or what goes before, would have none.
+        """
+        if row.fine_tune is None:
+            return 0
+        last = round(self.max_iterations * row.fine_tune.steps)
+        if not 0 < last < self.max_iterations:
+            raise UserError(
+                "at least one optimisation step of fine-tuning, and one before it",
+                f"{last} of {self.max_iterations} (share {row.fine_tune.steps:g})",
+                f"table: {row.name}: fine_tune: steps",
+                "correct the share, or raise max_iterations",
+            )
+        return last
 
     def _synthetic_folder(self, fold: Fold, generator: str, grid: str | None) -> Path:
         return self.fold_folder(fold) / "synthetic" / slug(generator) / (slug(grid) if grid else "own_grid")
@@ -240,7 +284,9 @@ class Plan:
     ) -> Step:
         """A run of a bundle; its definition does not depend on where the study or the bundle lies."""
         files = [bundle.bundle / "configs" / config for config in configs]
-        digests = {file: sha256(file) for file in files}
+        told = [*options, "output_dir", *(["resume"] if run_id == "training" else [])]
+        check_options(files, [*told, *(["count"] if run_id == "synthesise" else [])], name)
+        digests = {file: fingerprint(file) for file in sources(bundle.bundle, files)}
         place = [str(file) for file in files]
         run = (run_id, "--config_file", literal(place[0] if len(place) == 1 else place))
 
@@ -251,13 +297,22 @@ class Plan:
         definition = {
             "run": run_id,
             "bundle": bundle.bundle.name,
-            "configs": {file.name: digest[:16] for file, digest in digests.items()},
+            "sources": {str(file.relative_to(bundle.bundle)): digest for file, digest in digests.items()},
             "options": {key: portable(value) for key, value in options.items()},
             "data": dict(data),
             "needs": {step.name: step.key for step in needs},
         }
         return Step(
-            name, kind, folder, run, options, definition, digests, needs=tuple(step.name for step in needs), **more
+            name,
+            kind,
+            folder,
+            run,
+            options,
+            definition,
+            self.folder,
+            digests,
+            needs=tuple(step.name for step in needs),
+            **more,
         )
 
 
@@ -273,8 +328,7 @@ def refuse_foreign_weights(weights: Path, fold: Fold) -> None:
     Raises:
         Leak: naming them.
     """
-    digest = sha256(weights)
-    seen = ((read_json(weights.with_suffix(".json")) or {}).get(digest) or {}).get("subjects")
+    seen = record_of(weights).get("subjects")
     if not seen:
         raise UserError(
             "weights that say on which subjects they were trained",
@@ -293,6 +347,27 @@ def refuse_foreign_weights(weights: Path, fold: Fold) -> None:
             weights,
             "remove this generator's folder and train it anew",
         )
+
+
+def refuse_other_iterations(weights: Path, iterations: int) -> None:
+    """Refuse a segmenter that was not trained for as many steps as all rows are to be.
+
+    Raises:
+        UserError: the record beside its weights says another number of iterations, or none.
+    """
+    told = (record_of(weights).get("settings") or {}).get("iterations")
+    if told != iterations:
+        raise UserError(
+            f"weights of {iterations} optimisation steps (settings: iterations in their record)",
+            repr(told),
+            weights.with_suffix(".json"),
+            "take a bundle whose train.json obeys max_iterations and records its iterations",
+        )
+
+
+def record_of(weights: Path) -> Mapping[str, Any]:
+    """The record of these very weights; empty where there is none."""
+    return read_records(weights).get(sha256(weights)) or {}
 
 
 def refuse_foreign_subjects(datalist: Path, fold: Fold) -> None:

@@ -25,8 +25,17 @@ CLEAR = 3.0
 """Seconds by which a longer run must take longer: two starts of the same program differ by some."""
 
 
-def probe(steps: Iterable[Step], fold: Fold, parallel: int, program: Sequence[str]) -> dict[str, tuple[float, float]]:
+def probe(
+    steps: Iterable[Step], everything: Iterable[Step], fold: Fold, parallel: int, program: Sequence[str]
+) -> dict[str, tuple[float, float]]:
     """Seconds to start and seconds a unit of work, by kind of step, from short runs in a temporary folder.
+
+    Args:
+        steps: those of whose kinds nothing is known.
+        everything: all steps, among them those that these need.
+        fold: whose subjects.
+        parallel: processes at once in the study: how many threads each has.
+        program: words of the program that runs a bundle.
 
     Each kind of training is run for a few and for more iterations, on four subjects, until the difference is clear;
     the weights then serve to time a synthesis or an evaluation. What grows with the number of subjects alone, such as
@@ -44,7 +53,8 @@ def probe(steps: Iterable[Step], fold: Fold, parallel: int, program: Sequence[st
         few = {section: items[: {"training": SUBJECTS}.get(section, 1)] for section, items in fold.parts.items()}
         datalist = folder / "datalist.json"
         write_datalist(datalist, {"name": "probe", **few})
-        trained: dict[str, tuple[Path, float]] = {}  # by bundle: weights, and the seconds that it takes to start
+        by_name = {step.name: step for step in everything}
+        trained: dict[str, tuple[Path, float]] = {}  # by kind: weights, and the seconds that it takes to start
         for kind, step in kinds.items():
             if not step.resumable or "initial_weights" in step.options:
                 continue
@@ -62,13 +72,15 @@ def probe(steps: Iterable[Step], fold: Fold, parallel: int, program: Sequence[st
             unit = max(0.0, (long - short) / (more - less))
             start = max(0.0, short - unit * less)
             found[kind] = (start, unit)
-            trained[kind.split(" on ")[0]] = (place / "models" / "model.pt", start)
+            trained[kind] = (place / "models" / "model.pt", start)
         for kind, step in kinds.items():
-            maker = kind.replace("synthesise with", "train generator").replace("evaluate", "train").split(" on ")[0]
-            if kind in found or step.resumable or ("weights" in step.options and maker not in trained):
+            maker = next((by_name[name].kind for name in step.needs if by_name[name].resumable), "")
+            there = Path(step.options.get("weights", ""))
+            lacking = "weights" in step.options and maker not in trained and not there.is_file()
+            if kind in found or step.resumable or lacking:
                 continue
             say(f"probing: {kind}")
-            weights, start = trained.get(maker, (Path(), min((s for _, s in trained.values()), default=0.0)))
+            weights, start = trained.get(maker, (there, min((s for _, s in trained.values()), default=0.0)))
             given: dict[str, Any] = {"datalist": datalist} | ({"weights": weights} if "weights" in step.options else {})
             given |= {"count": 1} if "count" in step.options else {}
             seconds = _seconds(step, folder / f"{len(found)}", given, parallel, program)

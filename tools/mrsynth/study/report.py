@@ -40,7 +40,10 @@ VERDICTS = {
     "none": "no difference shown",
     "unclear": "unclear, as the rank test and the interval of the mean disagree",
 }
-SHOWN = ("title", "config", "versions", "hashes", "commands", "steps", "failed", "max_iterations", "subjects")
+SHOWN = (
+    *("title", "config", "versions", "other_versions", "hashes", "commands", "steps", "failed", "stopped"),
+    *("max_iterations", "subjects", "grids", "published"),
+)
 """Parts of a study that the page has a place for; whatever else there is, it shows as JSON."""
 
 PANELS = 5
@@ -65,8 +68,9 @@ def write_report(
         rows: the row definitions in table order.
         reference: name of the real-only row.
         baseline: name of the row to beat, or None.
-        study: what is needed to repeat it; shown are ``config``, ``versions``, ``hashes``, ``commands``, ``steps``,
-            ``failed``, ``max_iterations`` and ``subjects``, and whatever else is there.
+        study: what is needed to read and to repeat it; shown are ``config``, ``versions``, ``other_versions``,
+            ``hashes``, ``commands``, ``steps``, ``failed``, ``stopped``, ``max_iterations``, ``subjects``, ``grids``
+            (what each is, by name), ``published`` (``name``, ``segmenters``), and whatever else is there.
         pictures: PNG files by (row, segmenter, fold, seed, subject).
         seed: of the bootstrap.
 
@@ -376,13 +380,17 @@ def described(row: Mapping[str, Any]) -> dict[str, str]:
     return {
         "name": row["name"],
         "trained": " + ".join(parts) or "nothing",
-        "fine_tune": f"last {share(tune['steps'])} of the steps on {share(tune['real'])} of the real"
-        if tune
-        else "none",
+        "fine_tune": "none" if not tune else fine_tuning(**tune),
         "augmentation": str(row.get("augmentation", "none")),
         "grid": grid_name(row.get("grid")),
         "options": json.dumps(plain(row["options"])) if row.get("options") else "",
     }
+
+
+def fine_tuning(real: float = 1.0, steps: float = 0.25, options: Mapping[str, Any] | None = None) -> str:
+    """A row's fine-tuning in words."""
+    told = f", {json.dumps(plain(options))}" if options else ""
+    return f"last {share(steps)} of the steps on {share(real)} of the real{told}"
 
 
 def share(part: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from mrsynth.errors import UserError
 from mrsynth.files import unwritable
-from mrsynth.study.steps import Step, hashes, tail
+from mrsynth.study.steps import BEGUN, LOCK, Step, hashes, tail
 from mrsynth.study.subjects import Leak
 from mrsynth.study.timing import Timing, line
 
@@ -84,11 +85,12 @@ class Runner:
         A step that fails is noted with its log, and those that need it are skipped; the others go on.
 
         Raises:
-            UserError: test subjects in a training, or a config that changed meanwhile; all processes are ended.
+            UserError: test subjects in a training, a config or script that changed meanwhile, or a step that a killed
+                study is still at; all processes are ended, and ``outcomes`` say what became of the steps until then.
             KeyboardInterrupt: asked to stop; all processes are ended.
         """
         for step in self.steps:
-            if record := step.record():
+            if all(self._status(name) == "kept" for name in step.needs) and (record := step.record()):
                 self.outcomes[step.name] = Outcome("kept", record["seconds"])
         self.pending = [step for step in self.steps if step.name not in self.outcomes]
         self.total, self.started, self.waiting = len(self.pending), 0, set[str]()
@@ -105,21 +107,32 @@ class Runner:
                         self._end(run, running)
                     if not ended and (running or self.pending):
                         time.sleep(POLL if running else 10 * POLL)
+            except UserError:
+                self._skip_lost()
+                raise
             finally:
                 end(running)
         return self.outcomes
 
     def _start(self, running: list[Running]) -> None:
         """Start as many steps as there is room for."""
+        self._skip_lost()
+        for step in list(self.pending):
+            if len(running) < self.parallel and all(self._status(n) in ("done", "kept") for n in step.needs):
+                self._start_one(step, running)
+
+    def _skip_lost(self) -> None:
+        """Take off the list what needs a step that has failed."""
         for step in list(self.pending):
             lost = next((name for name in step.needs if self._status(name) in ("failed", "skipped")), None)
             if lost is not None:
                 cause = self.outcomes[lost].cause or lost
-                self.outcomes[step.name] = Outcome("skipped", reason=f"needs: {cause}", cause=cause)
-                self.pending.remove(step)
-                self.total -= 1
-            elif len(running) < self.parallel and all(self._status(n) in ("done", "kept") for n in step.needs):
-                self._start_one(step, running)
+                self._drop(step, Outcome("skipped", reason=f"needs: {cause}", cause=cause))
+
+    def _drop(self, step: Step, outcome: Outcome) -> None:
+        self.outcomes[step.name] = outcome
+        self.pending.remove(step)
+        self.total -= 1
 
     def _status(self, name: str) -> str:
         return self.outcomes[name].status if name in self.outcomes else ""
@@ -132,33 +145,33 @@ class Runner:
         with ExitStack() as stack:
             if step.shared:
                 try:
-                    stack.enter_context(FileLock(step.folder / ".lock", timeout=0))
+                    stack.enter_context(FileLock(step.folder / LOCK, timeout=0))
                 except Timeout:
                     if step.name not in self.waiting:
                         say(f"waiting for another study in this folder: {step.name}")
                         self.waiting.add(step.name)
                     return
-                if record := step.record():  # the other study has done it
-                    self.outcomes[step.name] = Outcome("kept", record["seconds"])
-                    self.pending.remove(step)
-                    self.total -= 1
-                    return
-            step.refuse_changed_configs()
+            if record := step.record():  # another study has done it, or what it needs was done anew and is the same
+                self._drop(step, Outcome("kept", record["seconds"]))
+                return
             self.pending.remove(step)
             self.started += 1
             try:
-                if step.before is not None:
-                    step.before()
-            except Leak:
-                raise
+                step.refuse_running()
+                step.refuse_changed_sources()
             except UserError as error:
                 self._fail(step, str(error), 0.0)
+                raise
+            if not self._checked(step, step.before, 0.0):
                 return
+            if step.stale:
+                say(f"done anew, since what it is made from has changed: {step.name}")
+                step.clear()
             resumed = step.begun
             command = [*self.program, *step.command, *(["--resume", "True"] if resumed and step.resumable else [])]
             inputs = hashes(step.inputs, self.folder)
             with open(step.log, "ab") as log:
-                log.write(f"$ {subprocess.list2cmdline(command)}\n".encode())
+                log.write(f"$ {shlex.join(command)}\n".encode())
                 log.flush()
                 process = subprocess.Popen(
                     command,
@@ -169,7 +182,7 @@ class Runner:
                     start_new_session=True,  # so that it can be ended with all the processes that it starts
                 )
             running.append(Running(step, process, time.monotonic(), resumed, inputs, command, stack.pop_all()))
-            step.begin(process.pid)
+            step.begin(process.pid, inputs)
         again = " (going on)" if resumed and step.resumable else ""
         say(f"[{self.started} of {self.total}] {step.name}{again}")
 
@@ -184,16 +197,8 @@ class Runner:
                 self._fail(step, f"{how}\n{tail(step.log)}", seconds)
             elif missing:
                 self._fail(step, f"ended well, but without {', '.join(missing)}\n{tail(step.log)}", seconds)
-            else:
-                try:
-                    if step.after is not None:
-                        step.after()
-                except Leak:
-                    raise
-                except UserError as error:
-                    self._fail(step, str(error), seconds)
-                    return
-                step.finish(run.command, seconds, run.resumed, run.inputs, self.folder)
+            elif self._checked(step, step.after, seconds):
+                step.finish(run.command, seconds, run.resumed, run.inputs)
                 self.outcomes[step.name] = Outcome("done", seconds)
                 self.timing.learn([step.record() or {"resumed": True}])
                 passed = {run.step.name: time.monotonic() - run.began for run in running}
@@ -202,6 +207,18 @@ class Runner:
                 say(f"done in {line(seconds)}: {step.name}{rest}")
         finally:
             run.held.close()
+
+    def _checked(self, step: Step, check: Callable[[], None] | None, seconds: float) -> bool:
+        """Whether a check of the step passes; the step has failed otherwise, and a leak stops them all."""
+        try:
+            if check is not None:
+                check()
+        except UserError as error:
+            self._fail(step, str(error), seconds)
+            if isinstance(error, Leak):
+                raise
+            return False
+        return True
 
     def _fail(self, step: Step, reason: str, seconds: float) -> None:
         self.outcomes[step.name] = Outcome("failed", seconds, reason)
@@ -257,6 +274,25 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def refuse_running(steps: Sequence[Step]) -> None:
+    """Refuse to start where a process of a killed study is still at one of the steps.
+
+    One that a live study has in its hands is no such step: it will be waited for.
+
+    Raises:
+        UserError: naming the step and the process.
+    """
+    for step in steps:
+        if (step.folder / BEGUN).is_file():
+            with ExitStack() as stack:
+                if step.shared:
+                    try:
+                        stack.enter_context(FileLock(step.folder / LOCK, timeout=0))
+                    except Timeout:
+                        continue
+                step.refuse_running()
+
+
 @contextmanager
 def locked(folders: dict[str, Path]) -> Iterator[None]:
     """Hold the folders of rows, by name, for as long as the block runs.
@@ -268,7 +304,7 @@ def locked(folders: dict[str, Path]) -> Iterator[None]:
         for name, folder in folders.items():
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(folder / ".lock", timeout=0))
+                stack.enter_context(FileLock(folder / LOCK, timeout=0))
             except Timeout as error:
                 raise UserError(
                     "a row on which no other study works",

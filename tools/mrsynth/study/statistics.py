@@ -58,7 +58,7 @@ def summarise(
     Returns:
         ``tables``: one a segmenter and grid, with its ``regions``, ``subjects``, ``folds``, ``seeds``,
         ``comparisons`` (how many p the correction is over, with the reference and with the baseline), ``smallest_p``
-        (the least p that so many subjects can give) and ``rows``. A row has ``name``, ``reference`` (whom it is
+        (the least p that so many subjects can give at best) and ``rows``. A row has ``name``, ``reference`` (whom it is
         compared with), ``why`` (if with nobody), ``published`` and ``regions``. A region has for each measure what
         :func:`describe` returns with ``missing`` and ``sd_seeds``, and ``difference`` and ``baseline_difference`` as
         :func:`compare` returns them with ``p_holm``. A number that does not exist is None, with a ``reason``.
@@ -145,7 +145,10 @@ def compare(scores: pd.DataFrame, others: pd.DataFrame, seed: int = 0) -> dict[s
 
 
 def smallest_p(n: int) -> float | None:
-    """The least two-sided p that a signed-rank test of ``n`` subjects can give: all differences of one sign."""
+    """The least two-sided p that a signed-rank test of ``n`` subjects can give: all differences of one sign.
+
+    That is at best: a difference of zero counts for nothing in the test.
+    """
     return min(1.0, 2.0 / 2**n) if n else None
 
 

@@ -1,8 +1,8 @@
 """One step of a study: a program that is run in a folder of its own, and what that folder says about it.
 
 ``step.json`` is written when a step begins and says what it is; ``done.json`` is written last, whole or not at all,
-and holds the command, the seconds it took, versions, and the SHA-256 of what went in and came out; ``log.txt`` is
-what the program printed.
+and holds the command, the seconds it took, versions, and the SHA-256 of what went in and came out (see
+:func:`fingerprint`); ``log.txt`` is what the program printed.
 """
 
 from __future__ import annotations
@@ -12,17 +12,20 @@ import json
 import keyword
 import os
 import re
+import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mrsynth.errors import UserError
 from mrsynth.files import sha256, write_json
+from mrsynth.manifest import SECTIONS
 from mrsynth.study.versions import versions
 
-BEGUN, DONE, LOG = "step.json", "done.json", "log.txt"
+BEGUN, DONE, LOG, LOCK = "step.json", "done.json", "log.txt", ".lock"
 TAIL = 15
 """Lines of a log that a message shows."""
 
@@ -48,8 +51,9 @@ class Step:
         run: first words after the program's own (``python -m monai.bundle run``): run id and configs.
         options: what the configs are told beside the output folder.
         definition: all that decides what comes out, plain values; see :func:`refuse_other_definition`.
-        configs: SHA-256 of the configs that it runs, as they were when it was planned.
-        inputs: files that it reads.
+        study: the study's folder.
+        sources: SHA-256 of the configs that it runs and of their bundle's scripts, as they were when it was planned.
+        inputs: files that it reads; where one has changed, what was made of it is stale.
         outputs: files below ``folder`` that are there at its end.
         needs: names of the steps that must have ended well.
         work: optimisation steps, subjects: whatever its time is proportional to. A step that has done more of the
@@ -67,7 +71,8 @@ class Step:
     run: tuple[str, ...]
     options: Mapping[str, Any]
     definition: Mapping[str, Any]
-    configs: Mapping[Path, str] = field(default_factory=dict)
+    study: Path = Path()
+    sources: Mapping[Path, str] = field(default_factory=dict)
     inputs: tuple[Path, ...] = ()
     outputs: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
@@ -93,41 +98,59 @@ class Step:
         """Where its program's output goes."""
         return self.folder / LOG
 
-    def refuse_changed_configs(self) -> None:
-        """Refuse to go on where a config is no longer what the study was planned with.
+    def refuse_changed_sources(self) -> None:
+        """Refuse to go on where a config or a script is no longer what the study was planned with.
 
         Raises:
             UserError: naming the file.
         """
-        for file, planned in self.configs.items():
+        for file, planned in self.sources.items():
             if not file.is_file() or sha256(file) != planned:
                 raise UserError(
-                    "the configs that the study was planned with, so that all rows are made alike",
+                    "the configs and scripts that the study was planned with, so that all rows are made alike",
                     "one that has changed since the study began",
                     file,
                     f"restore it and start again; or give another output_dir (not yet begun: {self.name})",
                 )
 
     def record(self) -> dict[str, Any] | None:
-        """The content of ``done.json``, if this very step is complete: enough work done, and its outputs there."""
+        """The content of ``done.json``, if this very step is complete.
+
+        That is: enough work done, its outputs there, and of those inputs that are still there none another.
+        """
         done = read_json(self.folder / DONE)
         if done is None or done.get("work", 0) < self.work or done.get("definition") != plain(self.definition):
             return None
-        return done if all((self.folder / name).is_file() for name in self.outputs) else None
+        whole = all((self.folder / name).is_file() for name in self.outputs)
+        return done if whole and not self._changed(done) else None
+
+    @property
+    def stale(self) -> bool:
+        """Whether what is in the folder, complete or not, was made from inputs that have changed since."""
+        return any(self._changed(read_json(self.folder / name) or {}) for name in (BEGUN, DONE))
+
+    def _changed(self, record: Mapping[str, Any]) -> bool:
+        now, then = hashes(self.inputs, self.study), record.get("inputs", {})
+        return any(then[name] != digest for name, digest in now.items() if name in then)
+
+    def clear(self) -> None:
+        """Remove all from the folder but the log (and the lock that is held on it)."""
+        for path in self.folder.iterdir():
+            if path.name in (LOG, LOCK):
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     @property
     def begun(self) -> bool:
         """Whether it has been started before."""
         return (self.folder / BEGUN).is_file()
 
-    def begin(self, pid: int) -> None:
-        """Say in the folder what is being done there, and by which process."""
-        content = {"step": self.name, "definition": plain(self.definition)}
+    def begin(self, pid: int, inputs: Mapping[str, str]) -> None:
+        """Say in the folder what is being done there, with what, and by which process."""
+        content = {"step": self.name, "definition": plain(self.definition), "inputs": dict(inputs)}
         write_json(self.folder / BEGUN, {**content, "host": socket.gethostname(), "pid": pid})
 
-    def finish(
-        self, command: Sequence[str], seconds: float, resumed: bool, inputs: Mapping[str, str], study: Path
-    ) -> None:
+    def finish(self, command: Sequence[str], seconds: float, resumed: bool, inputs: Mapping[str, str]) -> None:
         """Write ``done.json``."""
         content = {
             "step": self.name,
@@ -139,9 +162,25 @@ class Step:
             "definition": plain(self.definition),
             "versions": versions(),
             "inputs": dict(inputs),
-            "outputs": hashes([self.folder / name for name in self.outputs], study),
+            "outputs": hashes([self.folder / name for name in self.outputs], self.study),
         }
         write_json(self.folder / DONE, content)
+
+    def refuse_running(self) -> None:
+        """Refuse to start where a process of a killed study is still at it on this machine.
+
+        Raises:
+            UserError: naming the step and the process.
+        """
+        there = read_json(self.folder / BEGUN) or {}
+        pid = there.get("pid")
+        if pid and there.get("host") == socket.gethostname() and not self.record() and _does(int(pid), self.folder):
+            raise UserError(
+                "a study folder in which nothing runs",
+                f"process {pid}, left by a study that was killed, is still doing: {self.name}",
+                self.folder,
+                f"wait for it or end it (kill {pid}), then start again",
+            )
 
 
 def refuse_other_definition(steps: Sequence[Step]) -> None:
@@ -163,24 +202,6 @@ def refuse_other_definition(steps: Sequence[Step]) -> None:
                 f"another one for {step.name}:\n    " + "\n    ".join(said[:10]),
                 step.folder,
                 "give the same configuration, another output_dir, or remove this folder to do this step anew",
-            )
-
-
-def refuse_running(steps: Sequence[Step]) -> None:
-    """Refuse to start a step that a process of a killed study is still doing on this machine.
-
-    Raises:
-        UserError: naming the step and the process.
-    """
-    for step in steps:
-        there = read_json(step.folder / BEGUN) or {}
-        pid = there.get("pid")
-        if pid and there.get("host") == socket.gethostname() and not step.record() and _does(int(pid), step.folder):
-            raise UserError(
-                "a study folder in which nothing runs",
-                f"process {pid}, left by a study that was killed, is still doing: {step.name}",
-                step.folder,
-                f"wait for it or end it (kill {pid}), then start again",
             )
 
 
@@ -237,12 +258,35 @@ def plain(value: Any) -> Any:
 
 
 def hashes(files: Sequence[Path], study: Path) -> dict[str, str]:
-    """SHA-256 by file, those below ``study`` named from there."""
+    """:func:`fingerprint` by file, those below ``study`` named from there."""
     return {
-        str(file.relative_to(study) if file.is_relative_to(study) else file): sha256(file)
+        str(file.relative_to(study) if file.is_relative_to(study) else file): fingerprint(file)
         for file in files
         if file.is_file()
     }
+
+
+def fingerprint(file: Path) -> str:
+    """SHA-256 of a file; of a datalist that of its content without folders, since the same data may lie elsewhere."""
+    about = file.stat()
+    return _fingerprint(file, about.st_mtime_ns, about.st_size)
+
+
+@lru_cache(maxsize=65536)
+def _fingerprint(file: Path, modified: int, size: int) -> str:
+    content = read_json(file) if file.suffix == ".json" else None
+    if content is None or not any(isinstance(content.get(section), list) for section in SECTIONS):
+        return sha256(file)
+
+    def placeless(value: Any) -> Any:
+        return Path(value).name if isinstance(value, str) else [placeless(one) for one in value]
+
+    for section in SECTIONS:
+        content[section] = [
+            {key: placeless(value) if key in ("image", "label") else value for key, value in item.items()}
+            for item in content.get(section, [])
+        ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -6,21 +6,20 @@ their number, and on both.
 
 from __future__ import annotations
 
-import csv
 import os
-import shlex
 import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mrsynth.conventions import REGIONS
 from mrsynth.errors import UserError
 from mrsynth.files import write_json
+from mrsynth.study.collecting import collect, failures, provenance
 from mrsynth.study.definitions import (
     Generator,
     Grid,
+    Row,
     Segmenter,
     check_bundle,
     check_weights_of,
@@ -30,8 +29,8 @@ from mrsynth.study.definitions import (
 )
 from mrsynth.study.plan import Plan
 from mrsynth.study.probe import probe as short_runs
-from mrsynth.study.runner import PROGRAM, Outcome, Runner, locked, say
-from mrsynth.study.steps import Step, plain, refuse_other_definition, refuse_running
+from mrsynth.study.runner import PROGRAM, Outcome, Runner, locked, refuse_running, say
+from mrsynth.study.steps import Step, plain, refuse_other_definition
 from mrsynth.study.subjects import (
     Fold,
     check_regions,
@@ -42,9 +41,6 @@ from mrsynth.study.subjects import (
     write_fold,
 )
 from mrsynth.study.timing import Timing, line
-from mrsynth.study.versions import versions
-
-SCORES = ("dice", "hd95", "sensitivity", "precision")
 
 
 class Study:
@@ -67,6 +63,8 @@ class Study:
         rows: names of those wanted; None for all.
         reference: name of the row that the others are compared with.
         baseline: name of the row to beat.
+        published: whose the rows' published figures are: ``name``, and the ``segmenters`` beside whose own figures they
+            stand (left out: all).
         parallel: processes at once.
         dry_run: show the plan, and write nothing into the folder.
         probe: whether a dry run may time short trainings where nothing is known yet.
@@ -94,6 +92,7 @@ class Study:
         rows: Sequence[str] | str | None = None,
         reference: str = "Real",
         baseline: str | None = None,
+        published: Mapping[str, Any] | None = None,
         parallel: int = 1,
         dry_run: bool | str = False,
         probe: bool | str = True,
@@ -125,11 +124,13 @@ class Study:
             raise UserError("at least one segmenter", "none", "segmenters", "define one")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise UserError("one or more different seeds", str(self.seeds), "seeds", "correct them")
-        needed = {name for row in self.rows for name, multiple in row.synthetic.items() if multiple}
+        self.published = dict(published or {})
+        if unknown := sorted(set(self.published) - {"name", "segmenters"}):
+            raise UserError("keys ['name', 'segmenters']", str(unknown), "published", "correct them")
         for segmenter in self.segmenters.values():
             check_bundle(segmenter)
-        for name in sorted(needed):
-            check_bundle(self.generators[name])
+        for row in self.rows:
+            self.check_generators(row)
 
     def run(self) -> None:
         """Do what is left to do, and write the report; or, in a dry run, show what would be done.
@@ -147,19 +148,23 @@ class Study:
         if self.dry_run:
             self.show(plan, steps, timing)
             return
-        refuse_running(steps)
-        began = time.monotonic()
+        began, stopped = time.monotonic(), None
         with locked({row.name: plan.row_folder(row) for row in self.rows}):
+            refuse_running(steps)
             for fold in folds:
                 write_fold(plan.fold_datalist(fold), fold)
             runner = Runner(steps, self.folder, self.parallel, self.program, timing)
             try:
-                outcomes = runner.run()
+                runner.run()
+            except UserError as error:
+                stopped = error
             except KeyboardInterrupt:
                 say("\nStopped, and all that was running with it. The same command goes on from here.")
                 raise SystemExit(130) from None
-            wall = time.monotonic() - began
-            self.report(folds, steps, everything, outcomes, wall)
+            outcomes, wall = runner.outcomes, time.monotonic() - began
+            self.report(folds, steps, everything, outcomes, wall, stopped)
+        if stopped is not None:
+            raise stopped
         failed = [step.name for step in steps if outcomes[step.name].status == "failed"]
         if failed:
             named = "\n    ".join(f"{step.name}: {step.log}" for step in steps if step.name in failed)
@@ -206,13 +211,29 @@ class Study:
         )
 
     def all_steps(self, folds: Sequence[Fold]) -> list[Step]:
-        """The steps of all rows of the table whose bundles are there, wanted now or not."""
-        rows = [
-            row
-            for row in self.table
-            if row in self.rows or all(self.generators[name].bundle.is_dir() for name in row.synthetic)
-        ]
-        return self.plan(folds, rows).steps()
+        """The steps of all rows of the table that can be planned, wanted now or not."""
+
+        def can_be_planned(row: Row) -> bool:
+            try:
+                self.check_generators(row)
+                self.plan(folds, [row]).steps()
+            except UserError:
+                return False
+            return True
+
+        return self.plan(folds, [row for row in self.table if row in self.rows or can_be_planned(row)]).steps()
+
+    def check_generators(self, row: Row) -> None:
+        """Refuse a row some of whose generators lack their bundle or a config, or whose weights' makers do.
+
+        Raises:
+            UserError: naming the bundle or the config.
+        """
+        for name in sorted(name for name, multiple in row.synthetic.items() if multiple):
+            generator = self.generators[name]
+            check_bundle(generator)
+            if generator.weights_of is not None:
+                check_bundle(self.generators[generator.weights_of])
 
     def show(self, plan: Plan, steps: Sequence[Step], timing: Timing) -> None:
         """Print the plan as a table, with what it will take."""
@@ -221,7 +242,7 @@ class Study:
         source = "from the steps that have ended"
         if self.probe and any(timing.seconds(step) is None for step in todo):
             unknown = [step for step in todo if timing.seconds(step) is None]
-            timing.probed = short_runs(unknown, plan.folds[0], self.parallel, self.program)
+            timing.probed = short_runs(unknown, steps, plan.folds[0], self.parallel, self.program)
             source = "from short runs"
         width = max(len(step.name) for step in steps)
         say(f"{'step':<{width}}  {'work':>8}  state")
@@ -237,8 +258,11 @@ class Study:
             text = " | ".join(
                 " + ".join([f"{real} real", *(f"{n} {g}" for g, n in made.items())]) for real, made in sizes
             )
-            last = round(self.max_iterations * row.fine_tune.steps) if row.fine_tune else 0
-            tuned = f", the last {last} on {row.fine_tune.real:.0%} of the real subjects" if row.fine_tune else ""
+            tuned = (
+                f", the last {plan.last_iterations(row)} on {row.fine_tune.real:.0%} of the real subjects"
+                if row.fine_tune
+                else ""
+            )
             say(f"{row.name}: {text}; {self.max_iterations} optimisation steps{tuned}")
         kinds = [step.run[0] if step.part else f"generator {step.run[0]}" for step in steps]
         counts = f"{kinds.count('generator training')} of generators, {kinds.count('training')} of segmenters"
@@ -256,6 +280,7 @@ class Study:
         everything: Sequence[Step],
         outcomes: Mapping[str, Outcome],
         wall: float,
+        stopped: UserError | None = None,
     ) -> None:
         """Write the report on all rows in the folder that are complete, or were begun now, and a record of this run.
 
@@ -265,114 +290,45 @@ class Study:
             everything: the steps of all rows, planned at the same time.
             outcomes: what became of ``steps``.
             wall: seconds that they took together.
+            stopped: what ended the run before its end.
         """
         from mrsynth.study.report import write_report
 
-        records, pictures, rows = [], {}, []
-        wanted = {row.name for row in self.rows}
-        for row in self.table:
-            judged = [s for s in everything if s.part and s.part.row == row.name and s.run[0] == "evaluate"]
-            complete = [step for step in judged if step.record()]
-            if row.name not in wanted and (not judged or len(complete) < len(judged)):
-                if any(step.begun for step in judged):
-                    say(f"not in the report, since it is not complete or was made otherwise: row {row.name!r}")
-                continue
-            rows.append(self.given_rows[row.name])
-            for step in complete:
-                records += read_scores(step, row.grid, _fold(folds, step).ids("test"))
-                pictures.update(read_pictures(step))
-        commands, hashes = [], {}
-        for step in ({step.name: step for step in (*everything, *steps)}).values():
-            if record := step.record():
-                commands.append(shlex.join(record["command"]))
-                hashes.update({**record["inputs"], **record["outputs"]})
+        wanted = [row.name for row in self.rows]
+        found = collect(self.table, wanted, everything, folds)
         spent = sum(outcome.seconds for outcome in outcomes.values() if outcome.status in ("done", "failed"))
-        run = {
-            "host": socket.gethostname(),
-            "rows": [row.name for row in self.rows],
-            "parallel": self.parallel,
-            "wall_seconds": round(wall, 1),
-            "step_seconds": round(spent, 1),
-        }
         study = {
             "config": self.config,
-            "versions": versions(),
-            "hashes": hashes,
-            "commands": commands,
-            "steps": [
-                {
-                    "step": step.name,
-                    "status": outcomes[step.name].status,
-                    "seconds": round(outcomes[step.name].seconds, 1),
-                    "log": str(step.log),
-                }
-                for step in steps
-            ],
-            "failed": failures(steps, outcomes),
+            **provenance({step.name: step for step in (*everything, *steps)}.values()),
+            "steps": [_told(step, outcomes.get(step.name, Outcome("not run"))) for step in steps],
+            "failed": failures(steps, outcomes) + found.failed,
+            "stopped": None if stopped is None else str(stopped).strip(),
             "max_iterations": self.max_iterations,
             "subjects": {fold.number: fold.subjects for fold in folds},
-            "run": run,
+            "grids": {name: grid.words for name, grid in self.grids.items()},
+            "published": self.published,
+            "run": {
+                "host": socket.gethostname(),
+                "rows": wanted,
+                "parallel": self.parallel,
+                "wall_seconds": round(wall, 1),
+                "step_seconds": round(spent, 1),
+            },
         }
-        write_json(self.folder / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json", {**run, **study})
+        write_json(self.folder / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json", study)
         say(f"{line(spent)} of work in {line(wall)}, {self.parallel} at once")
-        if records:
-            write_report(self.folder, records, rows, self.reference, self.baseline, study, pictures)
-            say(f"\nMade:\n  report  {self.folder / 'study.html'}")
+        rows = [self.given_rows[name] for name in found.rows]
+        write_report(self.folder, found.records, rows, self.reference, self.baseline, study, found.pictures)
+        say(f"\nMade:\n  report  {self.folder / 'study.html'}")
 
 
-def read_scores(step: Step, grid: str | None, subjects: Sequence[str]) -> list[dict[str, Any]]:
-    """Records of a complete evaluation, one a subject and region; a score that is not defined is None.
-
-    Raises:
-        UserError: not the scores of each test subject and region.
-    """
-    path = step.folder / "evaluation" / "per_subject.csv"
-    cell = step.part
-    if cell is None:
-        return []
-    records: list[dict[str, Any]] = []
-    with open(path, encoding="utf-8", newline="") as stream:
-        for content in csv.DictReader(stream):
-            scores = {name: float(content[name]) if content.get(name) else None for name in SCORES}
-            place = {"row": cell.row, "grid": grid, "segmenter": cell.segmenter, "fold": cell.fold, "seed": cell.seed}
-            records.append({**place, "subject": content["subject"], "region": content["region"], **scores})
-    there = {(record["subject"], record["region"]) for record in records}
-    wanted = {(subject, region) for subject in subjects for region in REGIONS}
-    if there != wanted:
-        raise UserError(
-            f"scores of {len(subjects)} test subjects in {list(REGIONS)}",
-            f"{len(there)} of {len(wanted)} pairs; other or missing: {sorted(there ^ wanted)[:5]}",
-            path,
-            f"remove {step.folder} and start again",
-        )
-    return records
-
-
-def read_pictures(step: Step) -> dict[tuple, Path]:
-    """Pictures of an evaluation by (row, segmenter, fold, seed, subject)."""
-    cell = step.part
-    folder = step.folder / "evaluation" / "pictures"
-    if cell is None:
-        return {}
-    return {(cell.row, cell.segmenter, cell.fold, cell.seed, path.stem): path for path in sorted(folder.glob("*.png"))}
-
-
-def failures(steps: Iterable[Step], outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
-    """Cells of the study that have no scores, each with the log of the step that failed and its last lines."""
-    by_name = {step.name: step for step in steps}
-    found = []
-    for step in by_name.values():
-        outcome = outcomes[step.name]
-        if step.part is None or step.run[0] != "evaluate" or outcome.status not in ("failed", "skipped"):
-            continue
-        cause = by_name[outcome.cause] if outcome.cause else step
-        place = {"row": step.part.row, "segmenter": step.part.segmenter, "fold": step.part.fold, "seed": step.part.seed}
-        found.append({**place, "log": str(cause.log), "tail": outcomes[cause.name].reason})
-    return found
-
-
-def _fold(folds: Sequence[Fold], step: Step) -> Fold:
-    return next(fold for fold in folds if step.part and fold.number == step.part.fold)
+def _told(step: Step, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "step": step.name,
+        "status": outcome.status,
+        "seconds": round(outcome.seconds, 1),
+        "log": str(step.log),
+    }
 
 
 def _unknown(steps: Iterable[Step], timing: Timing) -> set[str]:

@@ -24,8 +24,9 @@ from mrsynth.manifest import (
     summary,
     write_datalist,
 )
-from mrsynth.manifest.check import UnreadableFile, read_volume
 from mrsynth.study.definitions import Row
+from mrsynth.study.steps import read_json
+from mrsynth.transforms.loading import map_labels, read_volume
 
 LEAST = 2
 """Subjects in the training and in the test part: one alone has no pair to synthesise from, and no spread."""
@@ -101,7 +102,8 @@ def make_folds(
     """The split as it is, or ``folds`` of them over all subjects, each subject in exactly one test part.
 
     Raises:
-        UserError: fewer than two subjects in a training or test part, or a split that cannot be made.
+        UserError: fewer than two subjects in a training or test part, a split that cannot be made, or a patient or a
+            file on two sides of it.
     """
     if folds is None:
         made = [Fold(0, dict(parts))]
@@ -113,6 +115,7 @@ def make_folds(
             ids = split_subjects(items, seed=seed, validation=validation, folds=folds, fold=number, patients=patients)
             made.append(Fold(number, {section: [items[i] for i in ids[section]] for section in SECTIONS}))
     for fold in made:
+        check_lineage(fold.parts, where=f"datalist, fold {fold.number}")
         for section in ("training", "test"):
             if len(fold.parts[section]) < LEAST:
                 raise UserError(
@@ -128,7 +131,8 @@ def check_regions(folds: Sequence[Fold]) -> None:
     """Read all labels; refuse a training or test part in which a region has no voxel at all.
 
     Raises:
-        UserError: naming the region, the part and the fold, or a label that cannot be read.
+        UserError: naming the region, the part and the fold, a label that cannot be read, or one with values that its
+            map does not hold.
     """
     items = {item["subject"]: item for fold in folds for part in fold.parts.values() for item in part}
     with ThreadPoolExecutor(2) as pool:
@@ -148,22 +152,21 @@ def check_regions(folds: Sequence[Fold]) -> None:
 def _regions_of(item: Item) -> set[str]:
     if "label" not in item:
         raise UserError("a label for each subject", f"none for {item['subject']}", "datalist", "add it")
-    try:
-        voxels, _ = read_volume(Path(item["label"]))
-    except UnreadableFile as error:
-        raise UserError("a label that can be read", str(error), item["label"], "fetch it again") from error
-    values = {item["label_map"].get(int(value)) for value in np.unique(voxels)}
+    voxels, _ = read_volume(item["label"])
+    values = set(np.unique(map_labels(voxels, item["label_map"], item["label"])).tolist())
     return {region for region, wanted in REGIONS.items() if values & set(wanted)}
 
 
 def write_fold(path: Path, fold: Fold) -> None:
     """Write the fold's datalist; where there is one already it must divide the same subjects alike.
 
+    One that names files which are not there, on a machine that has the data elsewhere, is written anew.
+
     Raises:
         UserError: the folder was begun with another split.
     """
     refuse_other_fold(path, fold)
-    if not path.exists():
+    if not path.exists() or not _readable(path):
         write_datalist(path, {"name": f"fold {fold.number}: real subjects", **fold.parts})
 
 
@@ -173,10 +176,10 @@ def refuse_other_fold(path: Path, fold: Fold) -> None:
     Raises:
         UserError: naming subjects who have changed places.
     """
-    if not path.exists():
+    there = read_json(path)
+    if there is None:
         return
-    there = load_datalist(path)
-    before = {item["subject"]: section for section in SECTIONS for item in there[section]}
+    before = {item["subject"]: section for section in SECTIONS for item in there.get(section, [])}
     now = {subject: section for section in SECTIONS for subject in fold.ids(section)}
     moved = [
         f"{subject}: {before.get(subject, 'absent')} there, {now.get(subject, 'absent')} now"
@@ -190,6 +193,14 @@ def refuse_other_fold(path: Path, fold: Fold) -> None:
             path,
             "give the same data, split, folds and seeds, or another output_dir",
         )
+
+
+def _readable(path: Path) -> bool:
+    try:
+        load_datalist(path)
+    except UserError:
+        return False
+    return True
 
 
 def part_of(items: Sequence[Item], share: float, seed: int) -> list[Item]:

@@ -19,7 +19,7 @@ from mrsynth.files import atomic_path, write_json
 from mrsynth.metrics import MEASURES
 from mrsynth.study.statistics import KEYS, LEVEL, natural, verdict
 
-PUBLISHED = "published (thesis)"
+PUBLISHED = "published"
 ABSENT = "–"
 NAMES = {"dice": "Dice", "hd95": "HD95, mm", "sensitivity": "sensitivity", "precision": "precision"}
 DECIMALS = {"hd95": 1}
@@ -75,11 +75,14 @@ def place(table: Mapping[str, Any]) -> str:
 def dice_table(table: Mapping[str, Any], reference: str, study: Mapping[str, Any]) -> Table:
     """Dice of one segmenter on one grid: each region's mean, and its difference from the reference row."""
     regions = table["regions"]
-    published = any(row["published"] for row in table["rows"])
+    source = study.get("published") or {}
+    beside = source.get("segmenters") or [table["segmenter"]]
+    published = table["segmenter"] in beside and any(row["published"] for row in table["rows"])
+    name = source.get("name") or PUBLISHED
     groups = [("", 1)] + [(REGION_NAMES.get(region, region), 2) for region in regions]
     columns = ["Training set"] + ["mean (sd)\n[95% interval]", "difference\n[95% interval]\np (Holm)"] * len(regions)
     if published:
-        groups.append((PUBLISHED.replace(" ", "\n"), 1))
+        groups.append((name.replace(", ", ",\n"), 1))
         columns.append("Dice")
     best = _best(table)
     lines = []
@@ -90,12 +93,13 @@ def dice_table(table: Mapping[str, Any], reference: str, study: Mapping[str, Any
             line.append(Cell(_mean(cell["dice"], 3), bold=best.get(region) == row["name"]))
             line.append(Cell(_difference(cell["difference"], row["is_reference"])))
         if published:
-            figures = [f"{name} {value:.3f}" for name, value in row["published"].items() if value is not None]
+            figures = [f"{region} {value:.3f}" for region, value in row["published"].items() if value is not None]
             line.append(Cell(tuple(figures) or (ABSENT,), alike=True))
         lines.append(line)
-    return Table(
-        "Dice on test subjects", place(table), groups, columns, lines, _notes(table, reference, study, published)
-    )
+    notes = _notes(table, reference, study)
+    if published:
+        notes.append(f"{name}: published, on other data and other test subjects; copied and not ours.")
+    return Table("Dice on test subjects", place(table), groups, columns, lines, notes)
 
 
 def baseline_table(table: Mapping[str, Any], baseline: str | None) -> Table:
@@ -120,7 +124,8 @@ def baseline_table(table: Mapping[str, Any], baseline: str | None) -> Table:
         lines.append(line)
     notes = [
         "Share: mean Dice over that of the row's reference, on the subjects both have. Sd over seeds: of the mean "
-        "over subjects, between trainings that differ in their seed alone, in Dice points."
+        "over subjects, in Dice points, between trainings of the segmenter that differ in its seed alone; a generator "
+        "is trained once a fold, and how much another training of it would change is in none of these figures."
     ]
     if beaten:
         count = table["comparisons"]["baseline_difference"]
@@ -381,13 +386,14 @@ def _difference(found: Mapping[str, Any], itself: bool, word: str = "reference")
     return (signed(found["mean"]), *second, f"p {p_text(found['p_holm'])}")
 
 
-def _notes(table: Mapping[str, Any], reference: str, study: Mapping[str, Any], published: bool) -> list[str]:
+def _notes(table: Mapping[str, Any], reference: str, study: Mapping[str, Any]) -> list[str]:
     n, folds, seeds = len(table["subjects"]), len(table["folds"]), len(table["seeds"])
     steps = study.get("max_iterations")
     count = table["comparisons"]["difference"]
     notes = [
         f"n = {n} test {_plural('subject', n)}, {folds} {_plural('fold', folds)}, {seeds} {_plural('seed', seeds)}"
-        + (f", {steps} optimiser steps each." if steps else "."),
+        + (f", {steps} optimiser steps each." if steps else ".")
+        + (f" Grid {table['grid']}: {grid}." if (grid := (study.get("grids") or {}).get(table["grid"])) else ""),
         f"Seeds are averaged for each subject; mean (sd) and bootstrap 95% interval of the mean are over subjects. "
         f"Differences are paired, in Dice points (Dice x 100), from {reference} where nothing else is said; "
         f"p: two-sided Wilcoxon signed-rank test, corrected by Holm over {count} {_plural('comparison', count)}.",
@@ -395,7 +401,7 @@ def _notes(table: Mapping[str, Any], reference: str, study: Mapping[str, Any], p
     if table["smallest_p"]:
         least = table["smallest_p"]
         notes.append(
-            f"The smallest p that {n} {_plural('subject', n)} can give is {least:.2g}, or "
+            f"The smallest p that {n} {_plural('subject', n)} can give is at best {least:.2g}, or "
             f"{min(1.0, least * max(1, count)):.2g} after the correction."
         )
     methods = {
@@ -414,8 +420,8 @@ def _notes(table: Mapping[str, Any], reference: str, study: Mapping[str, Any], p
         f"Bold: the highest mean, only if its gain is significant (p < {LEVEL:g}). The tests do not contain the spread "
         "between trainings, nor that folds share training subjects."
     )
-    if published:
-        notes.append(f"{PUBLISHED[0].upper()}{PUBLISHED[1:]}: other data, other test subjects, copied and not ours.")
+    if (others := sum(not row["is_reference"] for row in table["rows"])) > 1:
+        notes.append(f"The best of {others} rows was chosen on these same subjects, so its difference is optimistic.")
     return notes
 
 

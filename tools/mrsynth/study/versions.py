@@ -7,7 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 from mrsynth import __version__
 
-PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "nibabel", "SimpleITK")
+PACKAGES = (
+    *("torch", "monai", "pytorch-ignite", "numpy", "nibabel", "SimpleITK"),
+    *("scipy", "statsmodels", "pandas", "matplotlib", "jinja2"),
+)
 
 
 def versions() -> dict[str, str]:

@@ -1,14 +1,12 @@
 """Synthetic subjects: whose tumour in whose brain, back to the native grid, on disk with their provenance."""
 
 from mrsynth.synthesis.inpainting import OWN_TUMOUR, InpaintingWeightd
-from mrsynth.synthesis.intensities import GRIDS, FinishImaged, OwnScaled, from_int16, mapping, own_scale, to_int16
-from mrsynth.synthesis.nifti import header_of, write_nifti
+from mrsynth.synthesis.intensities import FinishImaged, OwnScaled, from_int16, mapping, own_scale, to_int16
 from mrsynth.synthesis.pairs import TransplantPairs, ordered_pairs
 from mrsynth.synthesis.variety import TumourVarietyd
 from mrsynth.synthesis.writing import SubjectWriter, parents_in
 
 __all__ = [
-    "GRIDS",
     "OWN_TUMOUR",
     "FinishImaged",
     "InpaintingWeightd",
@@ -17,11 +15,9 @@ __all__ = [
     "TransplantPairs",
     "TumourVarietyd",
     "from_int16",
-    "header_of",
     "mapping",
     "ordered_pairs",
     "own_scale",
     "parents_in",
     "to_int16",
-    "write_nifti",
 ]

@@ -12,7 +12,7 @@ from monai.transforms import Transform
 from scipy import ndimage
 
 from mrsynth.errors import UserError
-from mrsynth.transforms import coverage, to_native
+from mrsynth.transforms import GRIDS, coverage, to_native
 from mrsynth.transforms.geometry import as_array
 
 LOW, HIGH = 1, 1000
@@ -20,8 +20,6 @@ LOW, HIGH = 1, 1000
 
 SHADES, LARGEST = 20, 32767
 """Fewest steps between the dark and the bright of a brain that whole numbers are to hold; the greatest int16."""
-
-GRIDS = ("native", "training")
 
 
 def mapping() -> dict[str, Any]:

@@ -26,8 +26,8 @@ from mrsynth.conventions import LABELS, SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.files import atomic_folder, unwritable, write_json
 from mrsynth.manifest import load_datalist, write_datalist
-from mrsynth.synthesis.intensities import GRIDS, mapping, own_scale
-from mrsynth.synthesis.nifti import header_of, write_nifti
+from mrsynth.synthesis.intensities import mapping, own_scale
+from mrsynth.transforms import GRIDS, header_of, write_nifti
 from mrsynth.transforms.geometry import as_array
 
 

@@ -145,13 +145,13 @@ def read_records(path: str | os.PathLike) -> dict[str, Any]:
         ) from error
 
 
-def load_weights(network: nn.Module, path: str | os.PathLike, train_command: str) -> dict[str, Any]:
+def load_weights(network: nn.Module, path: str | os.PathLike, do: str) -> dict[str, Any]:
     """Load ``model.pt`` into ``network``.
 
     Args:
         network: built without spectral normalisation.
         path: a bare state dict, or one under the key ``model``.
-        train_command: what the user is told to run when there are no weights.
+        do: what the user is told to do when there are no weights.
 
     Returns:
         The record of the weights, with ``sha256``.
@@ -159,7 +159,6 @@ def load_weights(network: nn.Module, path: str | os.PathLike, train_command: str
     Raises:
         UserError: no weights, other weights, or weights that do not say whom they were trained on.
     """
-    do = f"train first:\n            {train_command}"
     if not Path(path).is_file():
         raise UserError("trained weights", "no such file", path, do)
     content = read_safely(path, do)

@@ -42,7 +42,8 @@ class RunHandlers:
         output_dir: ``models/`` and ``logs/`` are written below it, nothing elsewhere.
         network: whose weights go to ``model.pt`` (a generator's moving average, say).
         subjects: ids of the training subjects; for synthetic ones their parents too.
-        test_subjects: ids that a resumed checkpoint must not have seen.
+        patients: patient by subject id, where known; recorded with the weights.
+        test_subjects: datalist items that a resumed checkpoint must not have seen.
         settings: plain facts that a resumed run must share, such as the grid and the seed.
         resume: go on from the checkpoint, if there is one.
         validator: evaluator with a key metric; run each ``validate_every`` epochs and after the last.
@@ -60,7 +61,8 @@ class RunHandlers:
         output_dir: str | os.PathLike,
         network: nn.Module,
         subjects: Sequence[str],
-        test_subjects: Sequence[str] = (),
+        patients: Mapping[str, str] | None = None,
+        test_subjects: Sequence[Mapping[str, Any]] = (),
         settings: Mapping[str, Any] | None = None,
         resume: bool = False,
         validator: Evaluator | None = None,
@@ -74,6 +76,7 @@ class RunHandlers:
     ) -> None:
         self.models, self.logs = Path(output_dir) / "models", Path(output_dir) / "logs"
         self.network, self.subjects, self.test_subjects = network, sorted(set(subjects)), list(test_subjects)
+        self.patients = {i: patient for i, patient in sorted((patients or {}).items()) if i in self.subjects}
         self.settings, self.resume, self.validator = dict(settings or {}), resume, validator
         self.validate_every, self.sign = validate_every, {"higher": 1.0, "lower": -1.0}[better]
         self.montage, self.montage_columns, self.montage_every = montage, montage_columns, montage_every
@@ -133,7 +136,7 @@ class RunHandlers:
                 print(f"Nothing to resume in {self.models}: starting from the first epoch.", flush=True)
             return
         run = load_checkpoint(path, engine.objects_to_save())
-        check_overlap(run["subjects"], self.test_subjects, str(path))
+        check_overlap(run, self.test_subjects, path)
         mine = {"epoch_length": engine.state.epoch_length, **self.settings, "subjects": self.subjects}
         theirs = {"epoch_length": run["epoch_length"], **run["settings"], "subjects": run["subjects"]}
         differing = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))
@@ -155,7 +158,7 @@ class RunHandlers:
             if run["epoch"] >= engine.state.max_epochs:
                 # a learning rate that has come down to its end cannot be stretched
                 scheduled = "scheduler" in engine.objects_to_save()
-                further = "fine-tune its weights, --initial_weights" if scheduled else "raise --max_epochs to train on"
+                further = "fine-tune its weights (--initial_weights)" if scheduled else "raise --max_epochs to train on"
                 print(f"This run is complete: {further}.", flush=True)
 
     def _stop_if_diverged(self, engine: Any) -> None:
@@ -200,6 +203,7 @@ class RunHandlers:
                     "epoch": epoch,
                     "settings": self.settings,
                     "subjects": self.subjects,
+                    "patients": self.patients,
                     "metrics": self.best,
                 }
                 save_weights(self.network, self.models / WEIGHTS, record)
@@ -236,6 +240,7 @@ class RunHandlers:
             "epoch_length": engine.state.epoch_length,
             "settings": self.settings,
             "subjects": self.subjects,
+            "patients": self.patients,
             "best": self.best,
             "latest": dict(getattr(engine, "latest", {})),
         }

@@ -259,6 +259,10 @@ def _describe(value: Any) -> str:
     return str(value)
 
 
+MEMORY_SUBJECTS = 100
+"""Up to so many items ``cache="auto"`` holds in memory: at BraTS's native voxels some 8 GB, 80 MB each."""
+
+
 class SeededDataset(Dataset):
     """Preprocessed items, cached, with random transforms whose draws are a function of (seed, epoch, item, turn).
 
@@ -270,7 +274,11 @@ class SeededDataset(Dataset):
         preprocessing: deterministic transforms; what is cached.
         transform: random transforms; MONAI ``Randomizable`` ones among them are seeded for each draw.
         seed: of the draws.
-        cache: ``memory``, ``disk`` (under the cache folder, keyed by files and transforms), or ``none``.
+        cache: ``memory``, ``disk`` (under the cache folder, keyed by files and transforms), ``auto`` (memory for up
+            to :data:`MEMORY_SUBJECTS` items, disk for more), or ``none``.
+
+    Raises:
+        UserError: another ``cache``.
     """
 
     def __init__(
@@ -283,6 +291,8 @@ class SeededDataset(Dataset):
     ) -> None:
         deterministic = preprocessing if isinstance(preprocessing, Compose) else Compose(preprocessing)
         self.subjects: Dataset
+        if cache == "auto":
+            cache = "memory" if len(data) <= MEMORY_SUBJECTS else "disk"
         if cache == "memory":
             # one thread: numerical libraries that share their threads do not sum in the same order each time
             self.subjects = CacheDataset(data, deterministic, num_workers=1, copy_cache=False)
@@ -292,7 +302,7 @@ class SeededDataset(Dataset):
         elif cache == "none":
             self.subjects = Dataset(data, deterministic)
         else:
-            raise UserError("cache: memory, disk or none", repr(cache), "cache", "choose one of these")
+            raise UserError("cache: auto, memory, disk or none", repr(cache), "cache", "choose one of these")
         super().__init__(list(data), None)
         random_part = transform if isinstance(transform, Compose) else Compose(transform or [])
         self.random_transform, self.seed = random_part, seed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -120,23 +120,26 @@ class SegmentationTrainer(SupervisedTrainer):
         return [{"loss": float(loss.detach())}]
 
 
-def initialise(network: nn.Module, weights: str | os.PathLike | None, held_out: Sequence[str] = ()) -> list[str]:
+def initialise(
+    network: nn.Module, weights: str | os.PathLike | None, held_out: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
     """Start ``network`` from trained weights, to fine-tune it.
 
     Args:
         network: of the same shape.
         weights: ``model.pt``; None leaves the network as it is.
-        held_out: ids of validation and test subjects, whom the weights must not have seen.
+        held_out: datalist items of validation and test subjects, whom the weights must not have seen.
 
     Returns:
-        The subjects that the weights were trained on, who count as training subjects of what comes of them.
+        ``subjects`` that the weights were trained on, who count as training subjects of what comes of them, and their
+        ``patients``, patient by subject id where known; both empty without weights.
 
     Raises:
         UserError: no such weights, another network's, or weights that have seen a held-out subject.
     """
     if weights is None:
-        return []
-    record = load_weights(network, weights, "(initial_weights are null for a training from the start)")
-    check_overlap(record["subjects"], held_out, weights)
+        return {"subjects": [], "patients": {}}
+    record = load_weights(network, weights, "give the model.pt of another training, or null to start from nothing")
+    check_overlap(record, held_out, weights)
     network.train()
-    return list(record["subjects"])
+    return {"subjects": list(record["subjects"]), "patients": dict(record.get("patients", {}))}

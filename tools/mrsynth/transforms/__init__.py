@@ -1,12 +1,13 @@
-"""SimpleITK work as MONAI dictionary transforms: loading, grids, intensities, conditions, transplants."""
+"""SimpleITK work as MONAI dictionary transforms: loading, grids, intensities, conditions, transplants, writing."""
 
 from mrsynth.transforms.augmentation import AUGMENTATIONS, usual_augmentation
 from mrsynth.transforms.classes import LabelClassesd
 from mrsynth.transforms.copy_paste import CopyPasted, check_millimetres, soften
 from mrsynth.transforms.geometry import bounding_box, box_grid, box_map, resample
-from mrsynth.transforms.grid import CropResampled, coverage, to_native
+from mrsynth.transforms.grid import GRIDS, CropResampled, coverage, to_native
 from mrsynth.transforms.intensity import BrainMaskd, NormaliseInsideBraind, RescaleInsideBraind
 from mrsynth.transforms.loading import LoadSubjectd, map_labels, read_volume
+from mrsynth.transforms.nifti import header_of, write_nifti
 from mrsynth.transforms.semantic import (
     CONDITIONS,
     EncodeSemanticd,
@@ -21,6 +22,7 @@ from mrsynth.transforms.transplant import TumorTransplantd, transplant
 __all__ = [
     "AUGMENTATIONS",
     "CONDITIONS",
+    "GRIDS",
     "BrainMaskd",
     "CopyPasted",
     "CropResampled",
@@ -40,6 +42,7 @@ __all__ = [
     "coverage",
     "encode",
     "fill_tumour",
+    "header_of",
     "map_labels",
     "read_volume",
     "resample",
@@ -47,4 +50,5 @@ __all__ = [
     "to_native",
     "transplant",
     "usual_augmentation",
+    "write_nifti",
 ]

@@ -13,7 +13,10 @@ from monai.transforms import MapTransform
 from monai.utils import ensure_tuple_rep
 
 from mrsynth.errors import UserError
-from mrsynth.transforms.geometry import as_array, bounding_box, box_grid, resample
+from mrsynth.transforms.geometry import INTERPOLATORS, as_array, bounding_box, box_grid, resample
+
+GRIDS = ("native", "training")
+"""Grids that results are given on: that of the subject's files, and the one that the network works on."""
 
 
 class CropResampled(MapTransform):
@@ -55,6 +58,8 @@ class CropResampled(MapTransform):
             raise UserError("three positive sizes X, Y, Z", str(spatial_size), "spatial_size", "correct it")
         if isinstance(crop, str) and crop not in ("brain", "none"):
             raise UserError("crop: brain, none, or [first, end] slices", repr(crop), "crop", "correct it")
+        if not set(self.interpolation) <= set(INTERPOLATORS):
+            raise UserError(f"one of {sorted(INTERPOLATORS)}", repr(interpolation), "interpolation", "choose one")
 
     def box(self, item: Mapping[Hashable, Any], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """The part of the native grid that is kept: first and one-past-last corner (voxels, may be fractional)."""

@@ -1,4 +1,4 @@
-"""NIfTI files as datasets publish them: the recipient's header, the same bytes for the same voxels."""
+"""Writing NIfTI files as datasets publish them: a subject's own header, the same bytes for the same voxels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from isal import igzip
 from mrsynth.files import atomic_path
 
 FREE_TEXT = ("descrip", "aux_file", "db_name", "data_type", "intent_name")
-"""Header fields in which scanners and sites leave notes; a synthetic file carries none of them."""
+"""Header fields in which scanners and sites leave notes; a written file carries none of them."""
 
 
 def header_of(path: str | os.PathLike) -> nib.Nifti1Header | None:

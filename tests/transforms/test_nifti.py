@@ -1,4 +1,4 @@
-"""Files of synthetic subjects: the recipient's geometry, none of its notes, the same bytes each time."""
+"""Written files: another file's geometry, none of its notes, the same bytes each time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from mrsynth.synthesis import header_of, write_nifti
+from mrsynth.transforms import header_of, write_nifti
 
 AFFINE = np.array([[-1.0, 0, 0, 0.5], [0, -1.0, 0, 239], [0, 0, 1.2, -3], [0, 0, 0, 1]])
 

@@ -1,0 +1,116 @@
+"""What a study's folder holds: the scores of its rows, what failed, and where all of it comes from."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mrsynth.errors import UserError
+from mrsynth.study.definitions import Row
+from mrsynth.study.plan import SCORES
+from mrsynth.study.runner import Outcome, say
+from mrsynth.study.scores import read_scores
+from mrsynth.study.steps import Step
+from mrsynth.study.subjects import Fold
+from mrsynth.study.versions import versions
+
+
+@dataclass
+class Collected:
+    """Scores of a study's rows.
+
+    Attributes:
+        rows: names of the rows in the report.
+        records: one a row, segmenter, fold, seed, test subject and region; see :mod:`mrsynth.study.statistics`.
+        pictures: PNG files by (row, segmenter, fold, seed, subject).
+        failed: cells whose scores cannot be read, as :func:`failures` gives those that have none.
+    """
+
+    rows: list[str] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
+    pictures: dict[tuple, Path] = field(default_factory=dict)
+    failed: list[dict[str, Any]] = field(default_factory=list)
+
+
+def collect(table: Sequence[Row], wanted: Iterable[str], steps: Iterable[Step], folds: Sequence[Fold]) -> Collected:
+    """Scores of the rows that are wanted, and of those others that are complete.
+
+    Args:
+        table: all rows.
+        wanted: names of the rows of this run.
+        steps: of all rows.
+        folds: of the study.
+    """
+    found, wanted = Collected(), set(wanted)
+    tested = {fold.number: fold.ids("test") for fold in folds}
+    judged = [step for step in steps if step.part and step.run[0] == "evaluate"]
+    for row in table:
+        own = [step for step in judged if step.part and step.part.row == row.name]
+        complete = [step for step in own if step.record()]
+        if row.name not in wanted and (not own or len(complete) < len(own)):
+            if any(step.begun for step in own):
+                say(f"not in the report, since it is not complete or was made otherwise: row {row.name!r}")
+            continue
+        found.rows.append(row.name)
+        for step in complete:
+            cell = cell_of(step)
+            try:
+                scores = read_scores(step.folder / SCORES, tested[cell["fold"]])
+            except UserError as error:  # it was right when the step ended
+                found.failed.append({**cell, "log": str(step.log), "tail": str(error)})
+                continue
+            found.records += [{**cell, "grid": row.grid, **score} for score in scores]
+            for path in sorted((step.folder / SCORES).with_name("pictures").glob("*.png")):
+                key = (*cell.values(), path.stem)
+                found.pictures[key] = path
+    return found
+
+
+def cell_of(step: Step) -> dict[str, Any]:
+    """``row``, ``segmenter``, ``fold`` and ``seed`` of a segmenter's step."""
+    return {} if step.part is None else dict(vars(step.part))
+
+
+def failures(steps: Iterable[Step], outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
+    """Cells of the study that have no scores, each with the log of the step that failed and its last lines."""
+    by_name = {step.name: step for step in steps}
+    found = []
+    for step in by_name.values():
+        outcome = outcomes.get(step.name)
+        if outcome is None or step.run[0] != "evaluate" or outcome.status not in ("failed", "skipped"):
+            continue
+        cause = by_name[outcome.cause] if outcome.cause else step
+        found.append({**cell_of(step), "log": str(cause.log), "tail": outcomes[cause.name].reason})
+    return found
+
+
+def provenance(steps: Iterable[Step]) -> dict[str, Any]:
+    """Where the results of complete steps come from.
+
+    Returns:
+        ``versions`` of now; ``other_versions``, a sentence for each package that was another in some of the steps;
+        ``commands`` of the steps; ``hashes`` of their inputs and outputs, and of the configs and scripts of all.
+    """
+    now = versions()
+    commands: list[str] = []
+    hashes: dict[str, str] = {}
+    seen: dict[str, dict[str, int]] = {}
+    for step in steps:
+        if record := step.record():
+            commands.append(shlex.join(record["command"]))
+            hashes |= {**record["inputs"], **record["outputs"]}
+            for package, version in record["versions"].items():
+                counts = seen.setdefault(package, {})
+                counts[version] = counts.get(version, 0) + 1
+        bundle = step.definition["bundle"]
+        hashes |= {f"{bundle}/{name}": digest for name, digest in step.definition["sources"].items()}
+    others = [
+        f"{package}: "
+        + ", ".join(f"{version} in {count} of {len(commands)} steps" for version, count in sorted(counts.items()))
+        for package, counts in seen.items()
+        if len(counts) > 1 or set(counts) != {now.get(package)}
+    ]
+    return {"versions": now, "other_versions": others, "commands": commands, "hashes": hashes}
