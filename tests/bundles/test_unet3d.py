@@ -150,6 +150,19 @@ def test_windows_leave_no_trace(unet3d, volume, overlap, windows):
     assert torch.allclose(inferer(volume, Pointwise()), Pointwise()(volume), atol=1e-5)
 
 
+def test_outside_the_brain_nothing_is_found(unet3d):
+    volume = torch.randn(1, 4, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    volume[:, :, :5] = 0
+    inferer = unet3d.inference.whole_volume([16, 16, 16], "none", "cpu", flips=[0])
+
+    class Everywhere(nn.Module):
+        def forward(self, image):
+            return torch.tensor([0.0, 0.0, 9.0, 0.0]).view(1, 4, 1, 1, 1).repeat(1, 1, *image.shape[2:])
+
+    found = inferer(volume, Everywhere()).argmax(dim=1)
+    assert (found[:, :5] == 0).all() and (found[:, 5:] == 2).all()
+
+
 def test_a_volume_smaller_than_a_window_keeps_its_size(unet3d, volume):
     found = unet3d.inference.whole_volume([32, 32, 32], "none", "cpu")(volume, Pointwise())
     assert torch.allclose(found, Pointwise()(volume), atol=1e-5)
@@ -178,9 +191,10 @@ def test_flips_make_the_result_symmetric_about_the_flipped_axis_alone(unet3d, vo
 def test_inference_takes_flips_and_overlap_from_the_command(bundle_workflow, tmp_path):
     options = {"flips": [0, 1], "overlap": 0.7, "weights": str(tmp_path / "none.pt"), "device": "cpu"}
     with bundle_workflow("unet3d", "inference", **options) as made:
-        assert len(made.inferer.flips) == 4 and made.inferer.inferer.inferer.overlap == 0.7
+        flipped = made.inferer.inferer
+        assert len(flipped.flips) == 4 and flipped.inferer.inferer.overlap == 0.7
         defaults = json.loads((CONFIGS / "train.json").read_text())
-        assert list(made.inferer.inferer.inferer.roi_size) == defaults["patch_size"]
+        assert list(flipped.inferer.inferer.roi_size) == defaults["patch_size"]
 
 
 # patches

@@ -41,6 +41,27 @@ class Flipped(Inferer):
         return torch.log(total / len(self.flips))  # type: ignore[arg-type]
 
 
+class InsideBrain(Inferer):
+    """Background for certain where every sequence is exactly 0, which is outside the brain.
+
+    Args:
+        inferer: gives logits `(B, C, X, Y, Z)`, channel 0 being background.
+    """
+
+    CERTAIN = 30.0
+
+    def __init__(self, inferer: Inferer) -> None:
+        super().__init__()
+        self.inferer = inferer
+
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        logits = self.inferer(inputs, network, *args, **kwargs)
+        certain = torch.zeros(logits.shape[1], device=logits.device, dtype=logits.dtype)
+        certain[0] = self.CERTAIN
+        outside = (torch.as_tensor(inputs) == 0).all(dim=1, keepdim=True)
+        return torch.where(outside, certain.view(1, -1, 1, 1, 1), logits)
+
+
 def whole_volume(
     patch_size: Sequence[int],
     amp: str | bool,
@@ -49,7 +70,7 @@ def whole_volume(
     flips: Sequence[int] = (),
     windows: int = 1,
 ) -> Inferer:
-    """Sliding windows of ``patch_size``, weighted by a Gaussian where they overlap.
+    """Sliding windows of ``patch_size``, weighted by a Gaussian where they overlap; background outside the brain.
 
     Args:
         patch_size: X, Y, Z, that of the training.
@@ -60,4 +81,4 @@ def whole_volume(
         windows: in one forward pass.
     """
     sliding = SlidingWindowInferer(list(patch_size), sw_batch_size=windows, overlap=overlap, mode="gaussian")
-    return Flipped(PrecisionInferer(amp, device, sliding), flips)
+    return InsideBrain(Flipped(PrecisionInferer(amp, device, sliding), flips))
