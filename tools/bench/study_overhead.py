@@ -34,7 +34,7 @@ def main() -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         whole = time.monotonic() - began
         (record,) = (Path(folder) / "study" / "runs").glob("*.json")
-        run = json.loads(record.read_text(encoding="utf-8"))
+        run = json.loads(record.read_text(encoding="utf-8"))["run"]
     steps, wall = run["step_seconds"], run["wall_seconds"]
     print(f"trainings and evaluations {steps:.1f} s; the study around them {wall:.1f} s: {wall / steps - 1:.1%} more")
     print(f"with its start, the reading of the data and the report {whole:.1f} s: {whole / steps - 1:.1%} more")

@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 
 from mrsynth.errors import UserError
+from mrsynth.segmentation import background_outside
 from mrsynth.training import Precision
 
 from .pathways import LAYERS, pathway_range, segment_sizes, take
@@ -21,9 +22,6 @@ NAMES = ("split", "spatial_size", "crop", "interpolation", "feature_maps", "head
 
 FREE = ("split",)
 """Settings that do not concern the network, and may differ from training."""
-
-BACKGROUND = 20.0
-"""Logit of the background class where the network has no say; the other classes have 0 there."""
 
 RING = 1
 """Voxels at a tile's edge that the head knows too little of, and that are thrown away."""
@@ -84,7 +82,7 @@ class TiledInferer(Inferer):
     @torch.no_grad()
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
         plain = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
-        return torch.stack([self.segment(volume, network) for volume in plain])
+        return background_outside(torch.stack([self.segment(volume, network) for volume in plain]), plain)
 
     def segment(self, volume: torch.Tensor, network: Any) -> torch.Tensor:
         """Logits `(classes, X, Y, Z)` of one volume `(C, X, Y, Z)`."""
@@ -101,8 +99,6 @@ class TiledInferer(Inferer):
                 logits[:, inside[0], inside[1], inside[2]] = result[:, part[0], part[1], part[2]]
         if logits is None:
             raise UserError("an image with a brain in it", "zero everywhere", "image", "leave the subject out")
-        logits.masked_fill_(~brain, 0)
-        logits[0].masked_fill_(~brain, BACKGROUND)
         return logits
 
     def corners(self, brain: torch.Tensor) -> list[tuple[int, ...]]:

@@ -8,7 +8,6 @@ contrast of the enhancing part against the brain around the tumour is measured a
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -24,8 +23,8 @@ from torch import nn
 
 from mrsynth import __version__
 from mrsynth.conventions import ENHANCING, SEQUENCES
-from mrsynth.files import atomic_path, write_json
-from mrsynth.metrics import contrast, diversity, fidelity, mean_sd, shell, tumour_features
+from mrsynth.files import write_csv, write_json
+from mrsynth.metrics import contrast, diversity, fidelity, mean_sd, mean_sd_text, shell, tumour_features
 from mrsynth.synthesis import ordered_pairs
 from mrsynth.training import SeededDataset
 from mrsynth.transforms import EncodeSemanticd, SemanticLabeld, transplant
@@ -227,7 +226,7 @@ def table(result: Mapping[str, Any]) -> str:
     lines.append(f"  {'':16}" + "".join(f"{name:>18}" for name in SEQUENCES))
     for region, by_sequence in result["fidelity"].items():
         for measure, unit in zip(MEASURES, ("", " dB", ""), strict=True):
-            cells = "".join(f"{_cell(by_sequence[name][measure]):>18}" for name in SEQUENCES)
+            cells = "".join(f"{mean_sd_text(by_sequence[name][measure]):>18}" for name in SEQUENCES)
             lines.append(f"  {f'{region} {measure.upper()}{unit}':16}{cells}")
     spread, moved = result["diversity"], result["obedience"]
     lines += [
@@ -235,12 +234,12 @@ def table(result: Mapping[str, Any]) -> str:
         f"  spread of intensities over subjects   {_number(spread['sd_ratio'])}",
         f"  mean distance between two subjects    {_number(spread['distance']['ratio'])}",
         "\nObedience: t1ce contrast of the enhancing part against the brain around the tumour",
-        f"  real subjects                         {_cell(moved['real'])}",
-        f"  synthetic, own label                  {_cell(moved['own_label'])}",
-        f"  moved tumour, new place               {_cell(moved['new_place'])}",
-        f"  the same place without it             {_cell(moved['new_place_without'])}",
-        f"  moved tumour, old place               {_cell(moved['old_place'])}",
-        f"  the same place with it                {_cell(moved['old_place_with'])}",
+        f"  real subjects                         {mean_sd_text(moved['real'])}",
+        f"  synthetic, own label                  {mean_sd_text(moved['own_label'])}",
+        f"  moved tumour, new place               {mean_sd_text(moved['new_place'])}",
+        f"  the same place without it             {mean_sd_text(moved['new_place_without'])}",
+        f"  moved tumour, old place               {mean_sd_text(moved['old_place'])}",
+        f"  the same place with it                {mean_sd_text(moved['old_place_with'])}",
         f"  the sign of the real contrast in      {_percent(moved['right_sign'])} of {moved['measured']} pairs",
         f"  the old place at below half in        {_percent(moved['left'])} of {moved['measured_left']} pairs",
     ]
@@ -249,20 +248,8 @@ def table(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of one form, atomically; no rows, a file with nothing in it."""
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def _share(hits: Sequence[bool]) -> float | None:
     return sum(hits) / len(hits) if hits else None
-
-
-def _cell(value: Mapping[str, Any]) -> str:
-    return "-" if value["mean"] is None else f"{value['mean']:.3f} ({_number(value['sd'])})"
 
 
 def _number(value: float | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from monai.inferers import Inferer, SlidingWindowInferer
 
+from mrsynth.segmentation import background_outside
 from mrsynth.training import PrecisionInferer
 
 NAMES = ("split", "spatial_size", "crop", "interpolation", "patch_size", "filters", "deep_supervision")
@@ -48,18 +49,12 @@ class InsideBrain(Inferer):
         inferer: gives logits `(B, C, X, Y, Z)`, channel 0 being background.
     """
 
-    CERTAIN = 30.0
-
     def __init__(self, inferer: Inferer) -> None:
         super().__init__()
         self.inferer = inferer
 
     def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        logits = self.inferer(inputs, network, *args, **kwargs)
-        certain = torch.zeros(logits.shape[1], device=logits.device, dtype=logits.dtype)
-        certain[0] = self.CERTAIN
-        outside = (torch.as_tensor(inputs) == 0).all(dim=1, keepdim=True)
-        return torch.where(outside, certain.view(1, -1, 1, 1, 1), logits)
+        return background_outside(self.inferer(inputs, network, *args, **kwargs), torch.as_tensor(inputs))
 
 
 def whole_volume(

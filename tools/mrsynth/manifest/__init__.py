@@ -3,7 +3,7 @@
 from mrsynth.manifest.cards import Card, card_ids, load_card
 from mrsynth.manifest.datalist import load_datalist, resolve_datalist
 from mrsynth.manifest.indexing import index, summary, write_datalist
-from mrsynth.manifest.lineage import check_lineage, check_overlap, held_out, in_section, patients_of
+from mrsynth.manifest.lineage import check_lineage, check_overlap, held_out, in_section, patients_of, with_ancestors
 from mrsynth.manifest.patients import read_patients
 from mrsynth.manifest.splits import SECTIONS, split_subjects
 
@@ -23,5 +23,6 @@ __all__ = [
     "resolve_datalist",
     "split_subjects",
     "summary",
+    "with_ancestors",
     "write_datalist",
 ]

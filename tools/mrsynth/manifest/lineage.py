@@ -121,6 +121,11 @@ def in_section(subjects: Mapping[str, Sequence[Mapping[str, Any]]], section: str
     return [dict(item) for item in subjects[section]]
 
 
+def with_ancestors(items: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Ids of subjects, and of all whom those among them that are synthetic are made from."""
+    return [i for item in items for i in (item["subject"], *item.get("derived_from", []))]
+
+
 def held_out(
     subjects: Mapping[str, Sequence[Mapping[str, Any]]], section: str, record: Mapping[str, Any], weights: object
 ) -> list[dict[str, Any]]:

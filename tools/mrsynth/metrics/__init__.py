@@ -4,7 +4,7 @@ from mrsynth.metrics.contrast import contrast, shell
 from mrsynth.metrics.diversity import diversity, feature_names, tumour_features
 from mrsynth.metrics.fidelity import BrainSSIM, fidelity, ssim_map
 from mrsynth.metrics.overlap import MEASURES, RegionDice, region_scores, to_label
-from mrsynth.metrics.summary import mean_sd
+from mrsynth.metrics.summary import mean_sd, mean_sd_text
 
 __all__ = [
     "MEASURES",
@@ -15,6 +15,7 @@ __all__ = [
     "feature_names",
     "fidelity",
     "mean_sd",
+    "mean_sd_text",
     "region_scores",
     "shell",
     "ssim_map",

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.metrics import CumulativeIterationMetric, compute_hausdorff_distance
+from monai.metrics import CumulativeIterationMetric, compute_dice, compute_hausdorff_distance
 
 from mrsynth.conventions import LABELS, REGIONS
 
@@ -78,17 +78,14 @@ class RegionDice(CumulativeIterationMetric):
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
         if y is None:
             raise ValueError("RegionDice compares with a truth: y is None")
-        rows = []
-        for logits, classes in zip(torch.as_tensor(y_pred), torch.as_tensor(y), strict=True):
-            found, true = to_label(logits.argmax(dim=0)), to_label(classes[0])
-            row = []
-            for values in REGIONS.values():
-                one, other = (torch.isin(label, torch.tensor(values, device=label.device)) for label in (found, true))
-                both = int(one.sum()) + int(other.sum())
-                row.append(2 * int((one & other).sum()) / both if both else 1.0)
-            rows.append(row)
-        return torch.tensor(rows)
+        found, true = (_regions(to_label(classes)) for classes in (torch.as_tensor(y_pred).argmax(dim=1), y[:, 0]))
+        return compute_dice(found, true, include_background=True, ignore_empty=False)
 
     def aggregate(self) -> torch.Tensor:  # type: ignore[override]
         """Mean over all subjects seen since the last reset, and over the regions."""
         return self.get_buffer().mean()  # type: ignore[union-attr]
+
+
+def _regions(labels: torch.Tensor) -> torch.Tensor:
+    """Each region as a channel, bool `(B, 3, X, Y, Z)`, of labels `(B, X, Y, Z)`."""
+    return torch.stack([torch.isin(labels, labels.new_tensor(values)) for values in REGIONS.values()], dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,3 +16,9 @@ def mean_sd(values: Iterable[float]) -> dict[str, Any]:
         "sd": float(finite.std(ddof=1)) if len(finite) > 1 else None,
         "n": len(finite),
     }
+
+
+def mean_sd_text(value: Mapping[str, Any]) -> str:
+    """What :func:`mean_sd` returns, as "0.812 (0.043)"; a dash for what does not exist."""
+    mean, sd = ("-" if value[key] is None else f"{value[key]:.3f}" for key in ("mean", "sd"))
+    return "-" if value["mean"] is None else f"{mean} ({sd})"

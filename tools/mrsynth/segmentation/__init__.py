@@ -1,7 +1,7 @@
 """What the segmenter bundles share around their networks: input, label out, evaluation, pictures."""
 
 from mrsynth.segmentation.evaluation import Evaluation
-from mrsynth.segmentation.inference import FinishSegmentationd, SegmentationWriter
+from mrsynth.segmentation.inference import FinishSegmentationd, SegmentationWriter, background_outside
 from mrsynth.segmentation.pictures import FixedSubjects, outlines
 from mrsynth.segmentation.preprocessing import preprocessing
 
@@ -10,6 +10,7 @@ __all__ = [
     "FinishSegmentationd",
     "FixedSubjects",
     "SegmentationWriter",
+    "background_outside",
     "outlines",
     "preprocessing",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,10 +14,10 @@ from torch import nn
 from tqdm import tqdm
 
 from mrsynth import __version__
-from mrsynth.conventions import LABELS, REGIONS, SEQUENCES
+from mrsynth.conventions import REGIONS, SEQUENCES
 from mrsynth.errors import UserError
-from mrsynth.files import atomic_path, write_json
-from mrsynth.metrics import MEASURES, mean_sd, region_scores, to_label
+from mrsynth.files import write_csv, write_json
+from mrsynth.metrics import MEASURES, mean_sd, mean_sd_text, region_scores, to_label
 from mrsynth.segmentation.inference import FinishSegmentationd
 from mrsynth.segmentation.pictures import outlines
 from mrsynth.segmentation.preprocessing import preprocessing
@@ -81,9 +80,17 @@ class Evaluation:
             logits = self.inferer(item["image"].as_tensor()[None].to(self.device), self.network)[0]
             predicted = self.finish({**item, "pred": logits})["pred"]
             found, spacing = as_array(predicted)[0], np.linalg.norm(as_array(predicted.affine)[:3, :3], axis=0)
-            scores = region_scores(found, self.reference(item), spacing)
+            true = as_array(to_label(item["label"].as_tensor()[0]))
+            scores = region_scores(found, as_array(item["native_label"])[0] if self.grid == "native" else true, spacing)
             rows += [{"subject": item["subject"], "region": region, **scores[region]} for region in REGIONS]
-            self.draw(item, logits)
+            # on the grid of the network, whatever is scored
+            shown = as_array(to_label(logits.argmax(dim=0).cpu()))
+            image = as_array(item["image"]), as_array(item["image"].affine)
+            save_montage(
+                self.folder / "pictures" / f"{item['subject']}.png",
+                outlines(*image, true, shown, item["subject"]),
+                SEQUENCES,
+            )
         result = {
             "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch")},
             "version": __version__,
@@ -97,25 +104,9 @@ class Evaluation:
             "per_subject": rows,
         }
         write_json(self.folder / "metrics.json", result)
-        path = self.folder / "per_subject.csv"
-        with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, ["subject", "region", *MEASURES])
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(self.folder / "per_subject.csv", rows)
         print(table(result), f"\n\nMade in {self.folder}:\n  metrics.json, per_subject.csv, pictures", flush=True)
         return result
-
-    def reference(self, item: Mapping[str, Any]) -> np.ndarray:
-        """The true label `(X, Y, Z)` on the grid that is scored."""
-        if self.grid == "native":
-            return as_array(item["native_label"])[0]
-        return np.asarray(LABELS, dtype=np.uint8)[as_array(item["label"])[0]]
-
-    def draw(self, item: Mapping[str, Any], logits: torch.Tensor) -> None:
-        """Write the picture of one subject, on the training grid."""
-        found, true = (as_array(to_label(c.cpu())) for c in (logits.argmax(dim=0), item["label"].as_tensor()[0]))
-        rows = outlines(as_array(item["image"]), as_array(item["image"].affine), true, found, item["subject"])
-        save_montage(self.folder / "pictures" / f"{item['subject']}.png", rows, SEQUENCES)
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -124,9 +115,5 @@ def table(result: Mapping[str, Any]) -> str:
     lines = [f"\n{len(result['subjects'])} test subjects, {result['grid']} grid: mean (sd)"]
     lines.append(f"  {'':4}" + "".join(f"{units[m]:>18}" for m in MEASURES))
     for region, values in result["regions"].items():
-        lines.append(f"  {region:4}" + "".join(f"{_cell(values[m]):>18}" for m in MEASURES))
+        lines.append(f"  {region:4}" + "".join(f"{mean_sd_text(values[m]):>18}" for m in MEASURES))
     return "\n".join(lines)
-
-
-def _cell(value: Mapping[str, Any]) -> str:
-    return f"{value['mean']:.3f} (" + ("-" if value["sd"] is None else f"{value['sd']:.3f}") + ")"

@@ -14,10 +14,12 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from tqdm import tqdm
 
-from mrsynth.errors import UserError
 from mrsynth.metrics import to_label
-from mrsynth.transforms import GRIDS, header_of, to_native, write_nifti
+from mrsynth.transforms import check_grid_name, header_of, to_native, write_nifti
 from mrsynth.transforms.geometry import as_array
+
+CERTAIN = 20.0
+"""Logit of the background where a network has no say; the other classes have 0 there."""
 
 
 class FinishSegmentationd(Transform):
@@ -37,9 +39,7 @@ class FinishSegmentationd(Transform):
     """
 
     def __init__(self, grid: str = "native", key: str = "pred") -> None:
-        if grid not in GRIDS:
-            raise UserError(f"grid: one of {GRIDS}", repr(grid), "grid", "choose one")
-        self.grid, self.key = grid, key
+        self.grid, self.key = check_grid_name(grid), key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
@@ -60,6 +60,19 @@ class FinishSegmentationd(Transform):
             affine = native
         item[self.key] = MetaTensor(torch.from_numpy(label.astype(np.uint8)[None]), affine=torch.as_tensor(affine))
         return item
+
+
+def background_outside(logits: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Logits that say background for certain outside the brain, where every sequence is exactly 0.
+
+    Args:
+        logits: `(B, C, X, Y, Z)`, channel 0 being background.
+        image: what the network was given, `(B, 4, X, Y, Z)`.
+    """
+    certain = logits.new_zeros(logits.shape[1])
+    certain[0] = CERTAIN
+    outside = (image == 0).all(dim=1, keepdim=True)
+    return torch.where(outside, certain.view(1, -1, 1, 1, 1), logits)
 
 
 class SegmentationWriter:

@@ -26,7 +26,7 @@ from mrsynth.study.definitions import (
     slug,
     sources,
 )
-from mrsynth.study.scores import refuse_wrong_scores
+from mrsynth.study.scores import read_scores
 from mrsynth.study.steps import Part, Step, fingerprint, literal, plain
 from mrsynth.study.subjects import Fold, Leak, at_least_one, refuse_strangers, training_size, write_row_datalist
 from mrsynth.training.checkpoint import read_records
@@ -243,7 +243,7 @@ class Plan:
                 needs=(steps[-1],),
                 work=len(fold.parts["test"]),
                 part=part,
-                after=partial(refuse_wrong_scores, folder / "evaluate" / SCORES, fold.ids("test")),
+                after=partial(read_scores, folder / "evaluate" / SCORES, fold.ids("test")),
             )
         )
         return steps

@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import os
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mrsynth.files import atomic_path
-from mrsynth.study.statistics import LEVEL, grid_name, natural, summarise, verdict
+from mrsynth.manifest.splits import natural
+from mrsynth.study.statistics import LEVEL, grid_name, summarise, verdict
+from mrsynth.study.steps import plain
 from mrsynth.study.tables import (
     REGION_NAMES,
     ordered,
     p_text,
-    plain,
     signed,
     write_results,
 )
@@ -348,7 +350,9 @@ def _picture(
     """The picture of a subject from the first of its trainings that has one, with the Dice of that training."""
     runs = own[own["subject"] == subject]
     wanted = {tuple(str(part) for part in key): Path(path) for key, path in pictures.items()}
-    keys = sorted({(r["fold"], r["seed"]) for _, r in runs.iterrows()}, key=lambda key: [natural(part) for part in key])
+    keys = sorted(
+        {(r["fold"], r["seed"]) for _, r in runs.iterrows()}, key=lambda key: [natural(str(part)) for part in key]
+    )
     for fold, seed in keys:
         path = wanted.get((str(runs.iloc[0]["row"]), table["segmenter"], str(fold), str(seed), str(subject)))
         if path is not None and path.is_file():
@@ -414,13 +418,8 @@ def as_json(value: Any) -> str:
 
 
 def wrapped(text: str, width: int = 18) -> str:
-    """``text`` on several lines of about ``width`` letters."""
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
+    """``text`` on several lines of about ``width`` letters; no word is broken."""
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def plainly(axes: Axes) -> None:

@@ -20,7 +20,7 @@ from mrsynth.errors import UserError
 from mrsynth.files import unwritable
 from mrsynth.study.steps import BEGUN, LOCK, Step, hashes, tail
 from mrsynth.study.subjects import Leak
-from mrsynth.study.timing import Timing, line
+from mrsynth.study.timing import Timing, roughly
 
 PROGRAM = (sys.executable, "-m", "monai.bundle", "run")
 POLL = 0.1
@@ -143,14 +143,11 @@ class Runner:
         except OSError as error:
             raise unwritable(step.folder, error) from error
         with ExitStack() as stack:
-            if step.shared:
-                try:
-                    stack.enter_context(FileLock(step.folder / LOCK, timeout=0))
-                except Timeout:
-                    if step.name not in self.waiting:
-                        say(f"waiting for another study in this folder: {step.name}")
-                        self.waiting.add(step.name)
-                    return
+            if not held(step, stack):
+                if step.name not in self.waiting:
+                    say(f"waiting for another study in this folder: {step.name}")
+                    self.waiting.add(step.name)
+                return
             if record := step.record():  # another study has done it, or what it needs was done anew and is the same
                 self._drop(step, Outcome("kept", record["seconds"]))
                 return
@@ -203,12 +200,14 @@ class Runner:
                 self.timing.learn([step.record() or {"resumed": True}])
                 passed = {run.step.name: time.monotonic() - run.began for run in running}
                 left = self.timing.rest([*(r.step for r in running), *self.pending], self.parallel, passed)
-                rest = f"; the rest in about {line(left)}" if left else "" if left == 0 else "; the rest: not known yet"
-                say(f"done in {line(seconds)}: {step.name}{rest}")
+                rest = (
+                    f"; the rest in about {roughly(left)}" if left else "" if left == 0 else "; the rest: not known yet"
+                )
+                say(f"done in {roughly(seconds)}: {step.name}{rest}")
         finally:
             run.held.close()
 
-    def _checked(self, step: Step, check: Callable[[], None] | None, seconds: float) -> bool:
+    def _checked(self, step: Step, check: Callable[[], object] | None, seconds: float) -> bool:
         """Whether a check of the step passes; the step has failed otherwise, and a leak stops them all."""
         try:
             if check is not None:
@@ -223,7 +222,7 @@ class Runner:
     def _fail(self, step: Step, reason: str, seconds: float) -> None:
         self.outcomes[step.name] = Outcome("failed", seconds, reason)
         shown = "\n".join(f"    {text}" for text in reason.splitlines())
-        say(f"FAILED after {line(seconds)}: {step.name}\n    log: {step.log}\n{shown}")
+        say(f"FAILED after {roughly(seconds)}: {step.name}\n    log: {step.log}\n{shown}")
 
 
 def threads(parallel: int) -> int:
@@ -274,6 +273,16 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def held(step: Step, stack: ExitStack) -> bool:
+    """Hold the step until ``stack`` closes, where other rows use it too; whether no live study has it in its hands."""
+    if step.shared:
+        try:
+            stack.enter_context(FileLock(step.folder / LOCK, timeout=0))
+        except Timeout:
+            return False
+    return True
+
+
 def refuse_running(steps: Sequence[Step]) -> None:
     """Refuse to start where a process of a killed study is still at one of the steps.
 
@@ -285,12 +294,8 @@ def refuse_running(steps: Sequence[Step]) -> None:
     for step in steps:
         if (step.folder / BEGUN).is_file():
             with ExitStack() as stack:
-                if step.shared:
-                    try:
-                        stack.enter_context(FileLock(step.folder / LOCK, timeout=0))
-                    except Timeout:
-                        continue
-                step.refuse_running()
+                if held(step, stack):
+                    step.refuse_running()
 
 
 @contextmanager

@@ -45,8 +45,3 @@ def read_scores(path: Path, subjects: Sequence[str]) -> list[dict[str, Any]]:
             do,
         )
     return scores
-
-
-def refuse_wrong_scores(path: Path, subjects: Sequence[str]) -> None:
-    """Refuse an evaluation that has not scored the test subjects; see :func:`read_scores`."""
-    read_scores(path, subjects)

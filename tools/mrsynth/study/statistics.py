@@ -22,6 +22,7 @@ from statsmodels.stats.multitest import multipletests
 
 from mrsynth.conventions import REGIONS
 from mrsynth.errors import UserError
+from mrsynth.manifest.splits import natural
 from mrsynth.metrics import MEASURES, mean_sd
 
 KEYS = ("row", "grid", "segmenter", "fold", "seed", "subject", "region")
@@ -177,12 +178,6 @@ def is_reference_of(row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(_made(row)[key] == value for key, value in _made(other).items())
 
 
-def natural(value: Any) -> tuple:
-    """Sorting key: numbers by size, before everything else by its text."""
-    number = isinstance(value, (int, float, np.number))
-    return (not number, value if number else 0, str(value))
-
-
 def grid_name(grid: Any) -> str:
     """A grid's name; ``own`` where a segmenter is left to its own."""
     return str(grid) if grid not in (None, "") else "own"
@@ -206,7 +201,7 @@ def _frame(
         raise UserError(
             "records of the table's rows", ", ".join(strangers), "records", "add the row to the table or leave it out"
         )
-    records.sort(key=lambda record: [natural(record[key]) for key in KEYS])
+    records.sort(key=lambda record: [natural(str(record[key])) for key in KEYS])
     frame = pd.DataFrame({key: [record[key] for record in records] for key in KEYS}, dtype=object)
     frame["grid"] = [grid_name(grid) for grid in frame["grid"]]
     for key in ("fold", "seed", "subject"):
@@ -331,16 +326,12 @@ def _table(
         "grid": grid,
         "regions": list(regions),
         "subjects": subjects,
-        "folds": sorted(set(here["fold"]), key=_as_number),
-        "seeds": sorted(set(here["seed"]), key=_as_number),
+        "folds": sorted(set(here["fold"]), key=natural),
+        "seeds": sorted(set(here["seed"]), key=natural),
         "comparisons": comparisons,
         "smallest_p": smallest_p(len(subjects)),
         "rows": lines,
     }
-
-
-def _as_number(text: str) -> tuple:
-    return natural(int(text) if text.lstrip("-").isdigit() else text)
 
 
 def _measure(scores: pd.DataFrame, measure: str, seed: int) -> dict[str, Any]:

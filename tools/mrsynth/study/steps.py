@@ -20,6 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mrsynth.errors import UserError
 from mrsynth.files import sha256, write_json
 from mrsynth.manifest import SECTIONS
@@ -80,8 +82,8 @@ class Step:
     resumable: bool = False
     shared: bool = False
     part: Part | None = None
-    before: Callable[[], None] | None = None
-    after: Callable[[], None] | None = None
+    before: Callable[[], object] | None = None
+    after: Callable[[], object] | None = None
     key: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -249,12 +251,18 @@ def literal(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """``value`` of plain dicts, lists, strings and numbers, as JSON gives it back."""
+    """``value`` as JSON can hold it: numpy's numbers and paths as Python's and text, what is not finite as None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (set, frozenset)):
+        return sorted((plain(item) for item in value), key=str)
+    if isinstance(value, (list, tuple, np.ndarray)):
         return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
 def hashes(files: Sequence[Path], study: Path) -> dict[str, str]:

@@ -40,7 +40,7 @@ from mrsynth.study.subjects import (
     training_size,
     write_fold,
 )
-from mrsynth.study.timing import Timing, line
+from mrsynth.study.timing import Timing, roughly
 
 
 class Study:
@@ -248,9 +248,9 @@ class Study:
         say(f"{'step':<{width}}  {'work':>8}  state")
         for step in steps:
             record, seconds = done[step.name], timing.seconds(step)
-            state = f"complete, took {line(record['seconds'])}" if record else "to go on" if step.begun else "to do"
+            state = f"complete, took {roughly(record['seconds'])}" if record else "to go on" if step.begun else "to do"
             if not record:
-                state += f", about {line(seconds)}" if seconds is not None else ", time unknown"
+                state += f", about {roughly(seconds)}" if seconds is not None else ", time unknown"
             say(f"{step.name:<{width}}  {step.work:>8g}  {state}")
         say("(work: optimisation steps of a segmenter, subjects seen by a generator, subjects made or judged)\n")
         for row in plan.rows:
@@ -271,7 +271,7 @@ class Study:
         if rest is None:
             say("time: unknown until the first has ended of: " + ", ".join(sorted(_unknown(todo, timing))))
         elif todo:
-            say(f"time: about {line(rest)} with {self.parallel} at once, {source}")
+            say(f"time: about {roughly(rest)} with {self.parallel} at once, {source}")
 
     def report(
         self,
@@ -316,7 +316,7 @@ class Study:
             },
         }
         write_json(self.folder / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json", study)
-        say(f"{line(spent)} of work in {line(wall)}, {self.parallel} at once")
+        say(f"{roughly(spent)} of work in {roughly(wall)}, {self.parallel} at once")
         rows = [self.given_rows[name] for name in found.rows]
         write_report(self.folder, found.records, rows, self.reference, self.baseline, study, found.pictures)
         say(f"\nMade:\n  report  {self.folder / 'study.html'}")

@@ -18,10 +18,9 @@ from mrsynth.errors import UserError
 from mrsynth.manifest import (
     SECTIONS,
     check_lineage,
-    index,
     load_datalist,
+    resolve_datalist,
     split_subjects,
-    summary,
     write_datalist,
 )
 from mrsynth.study.definitions import Row
@@ -61,17 +60,10 @@ def real_subjects(
     """Items by section of a datalist, or of a dataset's folder indexed now.
 
     Raises:
-        UserError: neither is given, what ``index`` and ``load_datalist`` raise, synthetic subjects among them, or
+        UserError: neither is given, what ``resolve_datalist`` raises, synthetic subjects among them, or
             items whose label values mean different things.
     """
-    if not dataset_dir and not datalist:
-        raise UserError("dataset_dir or datalist", "neither", "config", "give --dataset_dir DIR or --datalist FILE")
-    if datalist:
-        parts = load_datalist(datalist)
-    else:
-        found = index(str(dataset_dir), **options)
-        print(summary(found), flush=True)
-        parts = load_datalist(found)
+    parts = resolve_datalist(dataset_dir, datalist, **options)
     where = datalist or dataset_dir
     items = [(section, item) for section in SECTIONS for item in parts[section]]
     made = [f"{item['subject']} in {section}" for section, item in items if item.get("derived_from")]

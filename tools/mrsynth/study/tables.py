@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mrsynth.files import atomic_path, write_json
+from mrsynth.manifest.splits import natural
 from mrsynth.metrics import MEASURES
-from mrsynth.study.statistics import KEYS, LEVEL, natural, verdict
+from mrsynth.study.statistics import KEYS, LEVEL, verdict
+from mrsynth.study.steps import plain
 
 PUBLISHED = "published"
 ABSENT = "–"
@@ -262,28 +263,13 @@ def escape_latex(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in plain)
 
 
-def plain(value: Any) -> Any:
-    """``value`` as JSON can hold it: numpy's numbers and paths as Python's and text, what is not finite as None."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (set, frozenset)):
-        return sorted((plain(item) for item in value), key=natural)
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
-
-
 def ordered(records: Iterable[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The records in table order, whatever order they came in, as JSON can hold them."""
     place = {row["name"]: index for index, row in reversed(list(enumerate(rows)))}
     region = {name: index for index, name in enumerate(REGION_NAMES)}
 
     def key(record: Mapping[str, Any]) -> list:
-        rest = [natural(record[k]) for k in ("grid", "segmenter", "fold", "seed", "subject")]
+        rest = [natural(str(record[k])) for k in ("grid", "segmenter", "fold", "seed", "subject")]
         return [place[record["row"]], *rest, region.get(record["region"], len(region)), record["region"]]
 
     return [plain(record) for record in sorted(records, key=key)]
@@ -343,13 +329,13 @@ def _best(table: Mapping[str, Any]) -> dict[str, str]:
     """For each region the row of the highest mean, if its gain over its reference is shown on all subjects."""
     found = {}
     for region in table["regions"]:
-        scored = [row for row in table["rows"] if row["regions"][region]["dice"]["mean"] is not None]
+        cells = {row["name"]: row["regions"][region] for row in table["rows"]}
+        scored = [name for name, cell in cells.items() if cell["dice"]["mean"] is not None]
         if not scored:
             continue
-        best = max(scored, key=lambda row: row["regions"][region]["dice"]["mean"])["regions"][region]
-        name = max(scored, key=lambda row: row["regions"][region]["dice"]["mean"])["name"]
-        whole = best["dice"]["n"] == max(row["regions"][region]["dice"]["n"] for row in scored)
-        if whole and verdict(best["difference"]) == "gain":
+        name = max(scored, key=lambda name: cells[name]["dice"]["mean"])
+        whole = cells[name]["dice"]["n"] == max(cells[other]["dice"]["n"] for other in scored)
+        if whole and verdict(cells[name]["difference"]) == "gain":
             found[region] = name
     return found
 

@@ -57,8 +57,8 @@ class Timing:
         return max(total / parallel, *ends.values()) if ends else 0.0
 
 
-def line(seconds: float) -> str:
-    """A duration for people."""
+def roughly(seconds: float) -> str:
+    """An estimate for people, as coarse as it is."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:

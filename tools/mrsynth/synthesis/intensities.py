@@ -12,7 +12,7 @@ from monai.transforms import Transform
 from scipy import ndimage
 
 from mrsynth.errors import UserError
-from mrsynth.transforms import GRIDS, coverage, to_native
+from mrsynth.transforms import check_grid_name, coverage, to_native
 from mrsynth.transforms.geometry import as_array
 
 LOW, HIGH = 1, 1000
@@ -101,9 +101,7 @@ class FinishImaged(Transform):
     """
 
     def __init__(self, grid: str = "native", key: str = "pred") -> None:
-        if grid not in GRIDS:
-            raise UserError(f"grid: one of {GRIDS}", repr(grid), "grid", "choose one")
-        self.grid, self.key = grid, key
+        self.grid, self.key = check_grid_name(grid), key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)

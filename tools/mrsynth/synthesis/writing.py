@@ -27,7 +27,7 @@ from mrsynth.errors import UserError
 from mrsynth.files import atomic_folder, unwritable, write_json
 from mrsynth.manifest import load_datalist, write_datalist
 from mrsynth.synthesis.intensities import mapping, own_scale
-from mrsynth.transforms import GRIDS, header_of, write_nifti
+from mrsynth.transforms import check_grid_name, header_of, write_nifti
 from mrsynth.transforms.geometry import as_array
 
 
@@ -95,10 +95,8 @@ class SubjectWriter:
         grid: str = "native",
         count: int = 8,
     ) -> None:
-        if grid not in GRIDS:
-            raise UserError(f"grid: one of {GRIDS}", repr(grid), "grid", "choose one")
         self.folder = Path(output_dir).expanduser().absolute() / "synthetic"
-        self.record, self.grid, self.count = record or {"subjects": []}, grid, count
+        self.record, self.grid, self.count = record or {"subjects": []}, check_grid_name(grid), count
         self.intensities = mapping() if record else own_scale()
         self.lineage = {item["subject"]: [item["subject"], *item.get("derived_from", [])] for item in parents}
         recipe = {

@@ -13,7 +13,7 @@ from mrsynth.training.distributed import choose_device, local_device, rank, star
 from mrsynth.training.handlers import RunHandlers, check_writable, command
 from mrsynth.training.history import History
 from mrsynth.training.montage import Row, save_montage, tumour_centre
-from mrsynth.training.precision import Precision, PrecisionInferer
+from mrsynth.training.precision import Precision, PrecisionInferer, common
 from mrsynth.training.sampling import (
     DiskCache,
     Draw,
@@ -42,6 +42,7 @@ __all__ = [
     "check_writable",
     "choose_device",
     "command",
+    "common",
     "defaults",
     "derived_seed",
     "initialise",

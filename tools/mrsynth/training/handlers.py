@@ -36,7 +36,9 @@ class RunHandlers:
     ``models/checkpoint.pt`` at each epoch's end, whole or not at all; ``models/model.pt``, the weights of the best
     validated epoch (of the latest, where nothing is validated); at the end what was made and what to type next.
 
-    The engine must be a trainer with ``objects_to_save()``, and its loader's sampler may have ``set_epoch``.
+    The engine must be a trainer with ``objects_to_save()``. Its loader's sampler may have ``set_epoch``, and it may
+    have ``max_iterations``, an end within an epoch: such an epoch is validated and drawn, but is no place to resume
+    from.
 
     Args:
         output_dir: ``models/`` and ``logs/`` are written below it, nothing elsewhere.

@@ -59,6 +59,11 @@ class Precision:
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
 
+def common(precisions: Sequence[Precision]) -> Precision:
+    """The one of several networks' precisions that a run of them all can take: float32 if any of them needs it."""
+    return next((precision for precision in precisions if precision.name == "none"), precisions[0])
+
+
 class PrecisionInferer(Inferer):
     """Another inferer at a chosen precision; the result is float32.
 

@@ -4,7 +4,7 @@ from mrsynth.transforms.augmentation import AUGMENTATIONS, usual_augmentation
 from mrsynth.transforms.classes import LabelClassesd
 from mrsynth.transforms.copy_paste import CopyPasted, check_millimetres, soften
 from mrsynth.transforms.geometry import bounding_box, box_grid, box_map, resample
-from mrsynth.transforms.grid import GRIDS, CropResampled, coverage, to_native
+from mrsynth.transforms.grid import GRIDS, CropResampled, check_grid_name, coverage, to_native
 from mrsynth.transforms.intensity import BrainMaskd, NormaliseInsideBraind, RescaleInsideBraind
 from mrsynth.transforms.loading import LoadSubjectd, map_labels, read_volume
 from mrsynth.transforms.nifti import header_of, write_nifti
@@ -37,6 +37,7 @@ __all__ = [
     "bounding_box",
     "box_grid",
     "box_map",
+    "check_grid_name",
     "check_millimetres",
     "condition_values",
     "coverage",

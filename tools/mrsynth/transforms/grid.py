@@ -19,6 +19,17 @@ GRIDS = ("native", "training")
 """Grids that results are given on: that of the subject's files, and the one that the network works on."""
 
 
+def check_grid_name(grid: str) -> str:
+    """The name of a grid, one of :data:`GRIDS`.
+
+    Raises:
+        UserError: another.
+    """
+    if grid not in GRIDS:
+        raise UserError(f"grid: one of {GRIDS}", repr(grid), "grid", "choose one")
+    return grid
+
+
 class CropResampled(MapTransform):
     """Cut a box out of the volume and resample it to ``spatial_size``; the affine follows.
 
