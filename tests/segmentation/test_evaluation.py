@@ -89,7 +89,7 @@ def test_an_unknown_grid_is_refused(items, blind, tmp_path, refused):
 def test_the_montage_shows_each_subject_truth_above_prediction(items, oracle, blind):
     subjects = SeededDataset(items, preprocessing(None, "brain"), cache="none")
     for network, same in ((oracle(items, None, "brain"), True), (blind, False)):
-        rows = FixedSubjects(network, subjects, "cpu", SimpleInferer(), count=2)()
+        rows = FixedSubjects(network, subjects, "cpu", SimpleInferer(), count=2)().rows
         assert [row.title for row in rows[::2]] == ["BraTS2021_00000\ntrue", "BraTS2021_00001\ntrue"]
         assert [row.title for row in rows[1::2]] == ["predicted"] * 2
         for true, predicted in zip(rows[::2], rows[1::2], strict=True):

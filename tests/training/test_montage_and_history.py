@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mrsynth.training import History, Row, save_montage, tumour_centre
-from mrsynth.training.montage import COLOURS, draw
+from mrsynth.training import History, Montage, Row, tumour_centre
+from mrsynth.training.montage import COLOURS
 
 
 @pytest.fixture
@@ -27,26 +27,26 @@ def test_the_centre_lies_in_the_tumour(make_brain):
 
 
 def test_a_row_shows_three_planes_of_every_channel_in_millimetres(row):
-    mosaic = draw([row], ("t1", "t1ce", "t2", "flair"), mm_per_pixel=6.0)
+    mosaic = Montage([row], ("t1", "t1ce", "t2", "flair"), 6.0).draw()
     # axial 24 x 24, coronal 24 wide and 20 high, sagittal likewise; two pixels between tiles
     assert mosaic.shape == (24 + 2, 4 * 3 * (24 + 2), 3)
-    assert draw([row, row], ("t1",), mm_per_pixel=3.0).shape[0] == 2 * (48 + 2)
+    assert Montage([row, row], ("t1",), 3.0).draw().shape[0] == 2 * (48 + 2)
 
 
 def test_black_is_minus_one_and_white_is_one():
     image = np.full((1, 8, 8, 8), -1.0)
     image[0, 2:6, 2:6, 2:6] = 1.0
-    mosaic = draw([Row("", image, None, (1.0, 1.0, 1.0), (4, 4, 4))], ("t1",), 1.0)
+    mosaic = Montage([Row("", image, None, (1.0, 1.0, 1.0), (4, 4, 4))], ("t1",), 1.0).draw()
     assert mosaic[4, 4].tolist() == [1, 1, 1] and mosaic[0, 0].tolist() == [0, 0, 0]
     assert mosaic.min() == 0 and mosaic.max() == 1
 
 
 def test_each_tumour_value_is_outlined_in_its_colour_and_grey_elsewhere(row):
-    mosaic = draw([row], ("t1", "t1ce", "t2", "flair"), 3.0).reshape(-1, 3)
+    mosaic = Montage([row], ("t1", "t1ce", "t2", "flair"), 3.0).draw().reshape(-1, 3)
     coloured = {tuple(np.round(pixel, 3)) for pixel in mosaic[np.ptp(mosaic, axis=1) > 1e-6]}
     assert coloured == {tuple(np.round(np.float32(colour), 3)) for colour in COLOURS.values()}
     row.label = None
-    assert np.ptp(draw([row], ("t1",), 3.0), axis=2).max() == 0
+    assert np.ptp(Montage([row], ("t1",), 3.0).draw(), axis=2).max() == 0
 
 
 def test_the_nose_points_up_and_the_vertex_too():
@@ -54,7 +54,7 @@ def test_the_nose_points_up_and_the_vertex_too():
     image = np.full((1, 9, 9, 9), -1.0)
     image[0, 4, 1, 4] = 1.0  # in front
     image[0, 4, 4, 7] = 1.0  # on top
-    mosaic = draw([Row("", image, None, (1.0, 1.0, 1.0), (4, 4, 4))], ("t1",), 1.0)[..., 0]
+    mosaic = Montage([Row("", image, None, (1.0, 1.0, 1.0), (4, 4, 4))], ("t1",), 1.0).draw()[..., 0]
     axial, coronal, sagittal = (mosaic[:9, i * 11 : i * 11 + 9] for i in range(3))
     assert np.argwhere(axial == 1).tolist() == [[1, 4]]
     assert np.argwhere(coronal == 1).tolist() == [[1, 4]]
@@ -62,7 +62,7 @@ def test_the_nose_points_up_and_the_vertex_too():
 
 
 def test_a_montage_is_a_picture(row, tmp_path):
-    save_montage(tmp_path / "sub" / "m.png", [row, row], ("t1", "t1ce", "t2", "flair"), "epoch 1")
+    Montage([row, row], ("t1", "t1ce", "t2", "flair")).save(tmp_path / "sub" / "m.png", "epoch 1")
     picture = imread(tmp_path / "sub" / "m.png")
     assert picture.ndim == 3 and picture.std() > 0.05
 

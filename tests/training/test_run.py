@@ -12,7 +12,7 @@ from matplotlib.image import imread
 
 from mrsynth.errors import UserError
 from mrsynth.training import choose_device, load_checkpoint, read_safely, start
-from mrsynth.training.montage import Row
+from mrsynth.training.montage import Montage, Row
 
 
 def state(run) -> list[torch.Tensor]:
@@ -154,8 +154,7 @@ def test_it_writes_below_its_folder_only_and_closes_by_naming_what_it_made(fit, 
     fit(
         tmp_path / "out",
         2,
-        montage=lambda: rows,
-        montage_columns=("t1", "t2"),
+        montage=lambda: Montage(rows, ("t1", "t2")),
         next_command="python -m monai.bundle run synthesise",
     ).run()
     assert os.listdir(tmp_path) == ["out"]

@@ -2,8 +2,8 @@
 
 The rooms, lower ones never importing higher ones: ``manifest`` (datasets, splits, lineage), ``transforms``
 and ``phantom``, ``networks``, ``training`` (how any run is started, watched, saved and resumed),
-``adversarial`` (the two-player game), ``metrics``, ``synthesis``, ``segmentation``, ``study`` (what synthetic data does
-to a segmenter), and the command line ``python -m mrsynth``.
+``adversarial`` (the two-player game), ``metrics``, ``synthesis``, ``images`` (games in two dimensions),
+``segmentation``, ``study`` (what synthetic data does to a segmenter), and the command line ``python -m mrsynth``.
 """
 
 from importlib import import_module
@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _ROOMS = (
     "adversarial",
     "errors",
+    "images",
     "manifest",
     "metrics",
     "networks",

@@ -1,4 +1,4 @@
-"""The rows of the training montage: the same few subjects each epoch."""
+"""The training montage: the same few subjects each epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from monai.inferers import Inferer
 from monai.transforms import Compose
 from torch import nn
 
-from mrsynth.training import Row, SeededDataset, tumour_centre
+from mrsynth.conventions import SEQUENCES
+from mrsynth.training import Montage, Row, SeededDataset, tumour_centre
 from mrsynth.transforms.geometry import as_array
 
 
@@ -47,8 +48,8 @@ class FixedSubjects:
             self.items.append(transform({**item, "donors": donors.subjects}))
 
     @torch.no_grad()
-    def __call__(self) -> list[Row]:
-        """Six rows for two subjects."""
+    def __call__(self) -> Montage:
+        """Four rows a subject."""
         self.network.eval()
         rows = []
         for item in self.items:
@@ -62,7 +63,7 @@ class FixedSubjects:
                 Row("synthetic,\ndonor's tumour", fused_image, None, spacing, tumour_centre(fused)),
                 Row("its label", fused_image, fused, spacing, tumour_centre(fused)),
             ]
-        return rows
+        return Montage(rows, SEQUENCES)
 
     def _synthesise(self, condition: torch.Tensor) -> np.ndarray:
         image = torch.as_tensor(condition)[None].to(self.device)

@@ -21,7 +21,7 @@ from mrsynth.metrics import MEASURES, mean_sd, mean_sd_text, region_scores, to_l
 from mrsynth.segmentation.inference import FinishSegmentationd
 from mrsynth.segmentation.pictures import outlines
 from mrsynth.segmentation.preprocessing import preprocessing
-from mrsynth.training import SeededDataset, save_montage
+from mrsynth.training import Montage, SeededDataset
 from mrsynth.transforms.geometry import as_array
 
 
@@ -86,11 +86,8 @@ class Evaluation:
             # on the grid of the network, whatever is scored
             shown = as_array(to_label(logits.argmax(dim=0).cpu()))
             image = as_array(item["image"]), as_array(item["image"].affine)
-            save_montage(
-                self.folder / "pictures" / f"{item['subject']}.png",
-                outlines(*image, true, shown, item["subject"]),
-                SEQUENCES,
-            )
+            montage = Montage(outlines(*image, true, shown, item["subject"]), SEQUENCES)
+            montage.save(self.folder / "pictures" / f"{item['subject']}.png")
         result = {
             "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch")},
             "version": __version__,

@@ -10,8 +10,9 @@ import torch
 from monai.inferers import Inferer
 from torch import nn
 
+from mrsynth.conventions import SEQUENCES
 from mrsynth.metrics import to_label
-from mrsynth.training import Row, tumour_centre
+from mrsynth.training import Montage, Row, tumour_centre
 from mrsynth.transforms.geometry import as_array
 
 SHOWN = 2.5
@@ -39,7 +40,7 @@ def outlines(image: np.ndarray, affine: np.ndarray, label: np.ndarray, predicted
 
 
 class FixedSubjects:
-    """The rows of the training montage: the same few subjects each epoch.
+    """The training montage: the same few subjects each epoch.
 
     Args:
         network: the segmenter.
@@ -61,7 +62,7 @@ class FixedSubjects:
         self.items = [subjects[index] for index in range(min(count, len(subjects)))]
 
     @torch.no_grad()
-    def __call__(self) -> list[Row]:
+    def __call__(self) -> Montage:
         """Two rows a subject."""
         self.network.eval()
         rows = []
@@ -72,4 +73,4 @@ class FixedSubjects:
             predicted = to_label(torch.as_tensor(logits).argmax(dim=0))
             names = (as_array(image), as_array(item["image"].affine), as_array(true), as_array(predicted))
             rows += outlines(*names, name=str(item["subject"]))
-        return rows
+        return Montage(rows, SEQUENCES)

@@ -6,27 +6,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import monai
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-from mrsynth import __version__
 from mrsynth.conventions import LABELS, SEQUENCES
 from mrsynth.errors import UserError
-from mrsynth.files import atomic_folder, unwritable, write_json
+from mrsynth.files import atomic_folder, write_json
 from mrsynth.manifest import load_datalist, write_datalist
 from mrsynth.synthesis.intensities import mapping, own_scale
+from mrsynth.synthesis.provenance import Recipe, cleared, digest, versions
 from mrsynth.transforms import check_grid_name, header_of, write_nifti
 from mrsynth.transforms.geometry import as_array
 
@@ -103,15 +99,14 @@ class SubjectWriter:
             "weights": self.record.get("sha256"),
             "seed": seed,
             "grid": grid,
-            "pool": {"subjects": len(parents), "sha256": _digest([item["subject"] for item in parents])},
+            "pool": {"subjects": len(parents), "sha256": digest([item["subject"] for item in parents])},
             "settings": dict(settings),
         }
-        self.recipe: dict[str, Any] = json.loads(json.dumps(recipe))  # as it will be read back
-        self.tag = _digest(self.recipe)[:6]
+        self.recipe = Recipe(recipe)
 
     def name(self, number: int) -> str:
         """Id of a subject: its number, and six digits that differ for other weights, seeds or settings."""
-        return f"Synthetic_{self.tag}_{number:05d}"
+        return f"Synthetic_{self.recipe.tag}_{number:05d}"
 
     def complete(self) -> dict[int, int]:
         """Place in the order of pairs of each subject that is there, by number. What a killed run left is removed.
@@ -119,16 +114,8 @@ class SubjectWriter:
         Raises:
             UserError: the folder holds something else, or subjects made otherwise; or it cannot be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            entries = sorted(self.folder.iterdir())
-            for entry in entries:
-                if entry.name.startswith(".tmp-"):
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        except OSError as error:
-            raise unwritable(self.folder, error) from error
         places = {}
-        for entry in entries:
+        for entry in cleared(self.folder):
             if not entry.is_dir() or entry.name.startswith("."):
                 continue
             sidecar = self._read(entry)
@@ -190,7 +177,7 @@ class SubjectWriter:
             )
         datalist = {
             "name": f"{self.count} synthetic subjects",
-            "made_by": {**self.recipe, "versions": _versions()},
+            "made_by": {**self.recipe.content, "versions": versions()},
             "modality": {str(i): sequence for i, sequence in enumerate(SEQUENCES)},
             "label_map": {str(value): value for value in LABELS},
             "channels": None,
@@ -206,36 +193,26 @@ class SubjectWriter:
 
     def _sidecar(self, name: str, item: Mapping[str, Any]) -> dict[str, Any]:
         facts = dict(item["transplant"])
-        settings = self.recipe["settings"]
+        settings = self.recipe.content["settings"]
         return {
             "subject": name,
             "synthetic": True,
             "number": item["number"],
             "recipient": facts.pop("recipient"),
             "donor": facts.pop("donor"),
-            "seed": self.recipe["seed"],
+            "seed": self.recipe.content["seed"],
             "training_subjects": list(self.record["subjects"]),
             "transplant": {**facts, "align": settings.get("align"), "min_kept": settings.get("min_kept")},
             "intensities": self.intensities,
             "sequences": list(SEQUENCES),
             "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch", "metrics")},
-            "versions": _versions(),
-            "made_by": self.recipe,
+            "versions": versions(),
+            "made_by": self.recipe.content,
         }
 
     def _read(self, folder: Path) -> dict[str, Any]:
         """The sidecar in ``folder``, made by the same recipe."""
-        path = folder / f"{folder.name}.json"
-        expected = "a folder that is empty, or that the same weights, data, seed and settings have begun to fill"
-        do = "move this folder away, or give another output_dir (and the weights by --weights)"
-        try:
-            sidecar = json.loads(path.read_text(encoding="utf-8"))
-            made_by = sidecar["made_by"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(expected, f"{folder.name}, without a sidecar that can be read", self.folder, do) from error
-        if made_by != self.recipe:
-            raise UserError(expected, f"{folder.name}, made by {_difference(made_by, self.recipe)}", self.folder, do)
-        return sidecar
+        return self.recipe.read(folder / f"{folder.name}.json", self.folder)
 
     def _files(self, name: str) -> list[str]:
         return [f"{name}_{kind}.nii.gz" for kind in (*SEQUENCES, "seg")]
@@ -248,18 +225,3 @@ class SubjectWriter:
         self.bar.close()
         if error is not None:
             raise error
-
-
-def _versions() -> dict[str, str]:
-    return {"mrsynth": __version__, "monai": str(monai.__version__), "torch": str(torch.__version__)}
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
-    """In words, what another recipe has and this one has not."""
-    flat = [{**{k: v for k, v in r.items() if k != "settings"}, **r.get("settings", {})} for r in (theirs, mine)]
-    keys = [key for key in {**flat[0], **flat[1]} if flat[0].get(key) != flat[1].get(key)]
-    return ", ".join(f"{key} {flat[0].get(key)} instead of {flat[1].get(key)}" for key in keys)

@@ -12,9 +12,10 @@ from mrsynth.training.checkpoint import (
 from mrsynth.training.distributed import choose_device, local_device, rank, start, stop, unwrap, world_size, wrap
 from mrsynth.training.handlers import RunHandlers, check_writable, command
 from mrsynth.training.history import History
-from mrsynth.training.montage import Row, save_montage, tumour_centre
+from mrsynth.training.montage import Montage, Picture, Row, save_mosaic, tumour_centre
 from mrsynth.training.precision import Precision, PrecisionInferer, common
 from mrsynth.training.sampling import (
+    ClassSampler,
     DiskCache,
     Draw,
     PairSampler,
@@ -27,11 +28,14 @@ from mrsynth.training.sampling import (
 from mrsynth.training.segmentation import SegmentationTrainer, initialise
 
 __all__ = [
+    "ClassSampler",
     "DiskCache",
     "Draw",
     "History",
+    "Montage",
     "PairSampler",
     "PatchSampler",
+    "Picture",
     "Precision",
     "PrecisionInferer",
     "Row",
@@ -52,7 +56,7 @@ __all__ = [
     "rank",
     "read_safely",
     "save_checkpoint",
-    "save_montage",
+    "save_mosaic",
     "save_weights",
     "seed_everything",
     "start",

@@ -26,7 +26,7 @@ from mrsynth.manifest import check_overlap
 from mrsynth.training.checkpoint import CHECKPOINT, WEIGHTS, load_checkpoint, save_checkpoint, save_weights
 from mrsynth.training.distributed import barrier, rank
 from mrsynth.training.history import History
-from mrsynth.training.montage import Row, save_montage
+from mrsynth.training.montage import Picture
 
 
 class RunHandlers:
@@ -51,8 +51,7 @@ class RunHandlers:
         validator: evaluator with a key metric; run each ``validate_every`` epochs and after the last.
         validate_every: epochs.
         better: whether a ``higher`` or ``lower`` key metric is better.
-        montage: gives the rows of the picture, in evaluation mode.
-        montage_columns: names of the images' channels.
+        montage: gives the picture, in evaluation mode.
         montage_every: epochs.
         checkpoint_every: epochs.
         next_command: shown at the end.
@@ -70,8 +69,7 @@ class RunHandlers:
         validator: Evaluator | None = None,
         validate_every: int = 1,
         better: str = "higher",
-        montage: Callable[[], list[Row]] | None = None,
-        montage_columns: tuple[str, ...] = (),
+        montage: Callable[[], Picture] | None = None,
         montage_every: int = 1,
         checkpoint_every: int = 1,
         next_command: str = "",
@@ -81,7 +79,7 @@ class RunHandlers:
         self.patients = {i: patient for i, patient in sorted((patients or {}).items()) if i in self.subjects}
         self.settings, self.resume, self.validator = dict(settings or {}), resume, validator
         self.validate_every, self.sign = validate_every, {"higher": 1.0, "lower": -1.0}[better]
-        self.montage, self.montage_columns, self.montage_every = montage, montage_columns, montage_every
+        self.montage, self.montage_every = montage, montage_every
         self.checkpoint_every, self.next_command = checkpoint_every, next_command
         self.best: dict[str, float] = {}
         self.picture: Path | None = None
@@ -231,9 +229,8 @@ class RunHandlers:
         return improved
 
     def _draw(self, epoch: int, iteration: int) -> None:
-        rows = self.montage()  # type: ignore[misc]
         self.picture = self.logs / "montage" / f"epoch_{epoch:05d}.png"
-        mosaic = save_montage(self.picture, rows, self.montage_columns, f"epoch {epoch}")
+        mosaic = self.montage().save(self.picture, f"epoch {epoch}")  # type: ignore[misc]
         self.writer.add_image("montage", mosaic, iteration, dataformats="HWC")
 
     def _save(self, engine: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -12,6 +14,7 @@ from scipy import ndimage
 
 from mrsynth.conventions import CORE, ENHANCING, OEDEMA
 from mrsynth.files import atomic_path
+from mrsynth.transforms.geometry import upright
 
 COLOURS = {OEDEMA: (0.35, 0.85, 0.35), CORE: (0.95, 0.25, 0.2), ENHANCING: (1.0, 0.85, 0.1)}
 PLANES = ("axial", "coronal", "sagittal")
@@ -44,40 +47,57 @@ def tumour_centre(label: np.ndarray) -> tuple[int, int, int]:
     return tuple(int(s.argmax()) for s in sums)  # type: ignore[return-value]
 
 
-def draw(rows: list[Row], columns: tuple[str, ...], mm_per_pixel: float = 1.5) -> np.ndarray:
-    """Mosaic of ``rows``, as RGB floats `(height, width, 3)`: for each channel the three planes side by side."""
-    bands = []
-    for row in rows:
-        tiles = []
-        for channel in row.image:
-            for plane in range(3):
-                tiles.append(_tile(channel, row, plane, mm_per_pixel))
-        height = max(tile.shape[0] for tile in tiles)
-        bands.append(np.concatenate([_pad(tile, height, tile.shape[1] + 2) for tile in tiles], axis=1))
-    width = max(band.shape[1] for band in bands)
-    return np.concatenate([_pad(band, band.shape[0] + 2, width) for band in bands], axis=0)
+class Picture(Protocol):
+    """What a run shows of its work: something that writes itself as a PNG."""
+
+    def save(self, path: str | os.PathLike, title: str = "") -> np.ndarray:
+        """Write the PNG, atomically, and return it as RGB floats `(height, width, 3)`."""
 
 
-def save_montage(
-    path: str | os.PathLike, rows: list[Row], columns: tuple[str, ...], title: str = "", mm_per_pixel: float = 1.5
-) -> np.ndarray:
-    """Write the montage of ``rows`` as a PNG, atomically; ``columns`` names the channels. Returns the mosaic."""
-    mosaic = draw(rows, columns, mm_per_pixel)
+@dataclass
+class Montage:
+    """Rows of volumes; for each channel the three planes side by side.
+
+    Attributes:
+        rows: top to bottom.
+        columns: names of the channels.
+        mm_per_pixel: scale.
+    """
+
+    rows: Sequence[Row]
+    columns: Sequence[str]
+    mm_per_pixel: float = 1.5
+
+    def draw(self) -> np.ndarray:
+        """The mosaic, as RGB floats `(height, width, 3)`."""
+        bands = []
+        for row in self.rows:
+            tiles = [_tile(channel, row, plane, self.mm_per_pixel) for channel in row.image for plane in range(3)]
+            height = max(tile.shape[0] for tile in tiles)
+            bands.append(np.concatenate([_pad(tile, height, tile.shape[1] + 2) for tile in tiles], axis=1))
+        width = max(band.shape[1] for band in bands)
+        return np.concatenate([_pad(band, band.shape[0] + 2, width) for band in bands], axis=0)
+
+    def save(self, path: str | os.PathLike, title: str = "") -> np.ndarray:
+        """See :class:`Picture`."""
+        mosaic = self.draw()
+        save_mosaic(path, mosaic, self.columns, [row.title for row in self.rows], title)
+        return mosaic
+
+
+def save_mosaic(
+    path: str | os.PathLike, mosaic: np.ndarray, columns: Sequence[str], rows: Sequence[str], title: str = ""
+) -> None:
+    """Write a mosaic `(height, width, 3)` as a PNG pixel by pixel, atomically, its equal columns and rows named."""
     height, width = mosaic.shape[:2]
     figure = Figure(figsize=(width / 100 + 1.6, height / 100 + 0.6), dpi=100)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes(
-        (
-            1.5 / (width / 100 + 1.6),
-            0.05 / (height / 100 + 0.6),
-            width / 100 / (width / 100 + 1.6),
-            height / 100 / (height / 100 + 0.6),
-        )
-    )
+    across, down = width / 100 + 1.6, height / 100 + 0.6
+    axes = figure.add_axes((1.5 / across, 0.05 / down, width / 100 / across, height / 100 / down))
     axes.imshow(mosaic, interpolation="nearest")
-    step, band = width / len(columns), height / len(rows)
+    step, band = width / max(len(columns), 1), height / max(len(rows), 1)
     axes.set_xticks([step * (i + 0.5) for i in range(len(columns))], columns)
-    axes.set_yticks([band * (i + 0.5) for i in range(len(rows))], [row.title for row in rows])
+    axes.set_yticks([band * (i + 0.5) for i in range(len(rows))], rows)
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=8)
     for side in axes.spines.values():
@@ -86,28 +106,22 @@ def save_montage(
         figure.suptitle(title, fontsize=8, x=0.01, ha="left")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
-    return mosaic
 
 
 def _tile(volume: np.ndarray, row: Row, plane: int, mm_per_pixel: float) -> np.ndarray:
     """One plane, RGB, nose or vertex up."""
     axis = 2 - plane  # axial cuts Z, coronal Y, sagittal X
-    grey = _upright(np.take(volume, row.centre[axis], axis=axis), axis)
+    grey = upright(np.take(volume, row.centre[axis], axis=axis), axis)
     zoom = [s / mm_per_pixel for s in _upright_spacing(row.spacing, axis)]
     grey = ndimage.zoom(grey.astype(np.float32), zoom, order=1, grid_mode=True, mode="nearest")
     rgb = np.repeat(((grey.clip(-1, 1) + 1) / 2)[..., None], 3, axis=2)
     if row.label is not None:
-        label = _upright(np.take(row.label, row.centre[axis], axis=axis), axis)
+        label = upright(np.take(row.label, row.centre[axis], axis=axis), axis)
         label = ndimage.zoom(label, zoom, order=0, grid_mode=True, mode="nearest")
         for value, colour in COLOURS.items():
             region = label == value
             rgb[region & ~ndimage.binary_erosion(region)] = colour
     return rgb
-
-
-def _upright(plane: np.ndarray, axis: int) -> np.ndarray:
-    # rows are the second remaining axis; BraTS counts Y towards the back (LPS) and Z towards the vertex
-    return plane.T if axis == 2 else plane.T[::-1]
 
 
 def _upright_spacing(spacing: tuple[float, float, float], axis: int) -> tuple[float, float]:

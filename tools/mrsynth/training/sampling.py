@@ -194,6 +194,42 @@ class PatchSampler(SeededSampler):
         return self.subepochs * self.patches
 
 
+class ClassSampler(SeededSampler):
+    """Each class as often as any other (to within one): rarer ones come several times an epoch (Haarburger 2019).
+
+    Args:
+        classes: of each item, integers from 0.
+        seed: of the order.
+        draws_per_epoch: None for as many as there are items.
+
+    Raises:
+        UserError: no items, or a class below the highest that has none.
+    """
+
+    def __init__(self, classes: Sequence[int], seed: int = 0, draws_per_epoch: int | None = None) -> None:
+        super().__init__(len(classes), seed)
+        kinds = range(max(classes, default=-1) + 1)
+        self.groups = [np.flatnonzero(np.asarray(classes) == kind) for kind in kinds]
+        empty = [kind for kind, group in zip(kinds, self.groups, strict=True) if not len(group)]
+        if empty or not self.groups:
+            found = f"none of class {empty}" if self.groups else "no images"
+            raise UserError("images of each class", found, "training", "add images, or leave the class out")
+        self.count = draws_per_epoch or len(classes)
+
+    def draws(self) -> list[Draw]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        draws = []
+        for kind, group in enumerate(self.groups):
+            wanted = self.count // len(self.groups) + (kind < self.count % len(self.groups))
+            rounds = -(-wanted // len(group))
+            chosen = [(int(i), turn) for turn in range(rounds) for i in random.permutation(group)][:wanted]
+            draws += [Draw(self.epoch, i, turn=turn) for i, turn in chosen]
+        return [draws[i] for i in random.permutation(len(draws))]
+
+    def total(self) -> int:
+        return self.count
+
+
 CACHE = 1
 """Raised with every change of a transform that changes what it makes, so that older cached items are not reused."""
 

@@ -156,3 +156,13 @@ def box_map(
     index_map[:3, :3] = np.diag(scale)
     index_map[:3, 3] = (other[0] - 0.5) - scale * (box[0] - 0.5)
     return np.asarray(other_affine, float) @ index_map @ np.linalg.inv(np.asarray(affine, float))
+
+
+def upright(plane: np.ndarray, axis: int) -> np.ndarray:
+    """A slice of an LPS volume as one looks at it: rows from the nose (axial) or from the vertex downwards.
+
+    Args:
+        plane: what is left of `(X, Y, Z)` where ``axis`` was cut.
+        axis: 0 sagittal, 1 coronal, 2 axial.
+    """
+    return plane.T if axis == 2 else plane.T[::-1]

@@ -29,7 +29,7 @@ def header_of(path: str | os.PathLike) -> nib.Nifti1Header | None:
 def write_nifti(
     path: str | os.PathLike, voxels: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None = None
 ) -> None:
-    """Write `(X, Y, Z)` voxels in their own type as ``.nii.gz``, atomically.
+    """Write `(X, Y, Z)` voxels, or `(X, Y, Z, C)`, in their own type as ``.nii.gz``, atomically.
 
     Args:
         path: ending in ``.nii.gz``.

@@ -1,0 +1,68 @@
+"""From subjects to slices (Han 2018, section 3.2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from monai.transforms import Compose
+
+from mrsynth.errors import UserError
+from mrsynth.images import CutSlicesd
+from mrsynth.transforms import BrainMaskd, LoadSubjectd, RescaleInsideBraind
+
+NAMES = (
+    "split",
+    "grade",
+    "plane",
+    "slices",
+    "keep",
+    "size",
+    "sequences",
+    "condition",
+    "intensities",
+    "latent_size",
+    "width",
+)
+"""Settings of data and network: keys of ``train.json`` that trained weights record."""
+
+
+def of_grade(
+    subjects: Mapping[str, Sequence[Mapping[str, Any]]], grade: str | None
+) -> dict[str, list[Mapping[str, Any]]]:
+    """The subjects of one grade (the paper: HGG alone); None takes all.
+
+    Raises:
+        UserError: no subject's grade is known, or none has this one.
+    """
+    if grade is None:
+        return {section: list(items) for section, items in subjects.items()}
+    chosen = {section: [item for item in items if item.get("grade") == grade] for section, items in subjects.items()}
+    if not any(chosen.values()):
+        known = sorted({str(item["grade"]) for items in subjects.values() for item in items if item.get("grade")})
+        raise UserError(
+            f"subjects of grade {grade}",
+            f"grades {known}" if known else "no subject whose grade is known",
+            "grade",
+            "give --grade None to take all, or a release that states grades (BraTS 2015 to 2020)",
+        )
+    return chosen
+
+
+def preprocessing(
+    plane: str,
+    slices: Sequence[int] | None,
+    keep: str,
+    size: Sequence[int],
+    sequences: Sequence[str],
+    intensities: str,
+) -> Compose:
+    """From the files of a subject to its ``slices``; see :class:`mrsynth.images.CutSlicesd`."""
+    return Compose(
+        [
+            LoadSubjectd(),
+            BrainMaskd(),
+            RescaleInsideBraind(mode=intensities),
+            CutSlicesd(plane, slices, size, sequences, keep=keep),
+        ]
+    )

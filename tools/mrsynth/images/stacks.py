@@ -1,0 +1,135 @@
+"""Images of subjects, drawn one by one: what a game in two dimensions is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import Dataset
+from monai.transforms import Compose
+from tqdm import tqdm
+
+from mrsynth.errors import UserError
+from mrsynth.training import Draw, derived_seed
+
+CLASSES = ("none", "tumour", "sequence", "both")
+"""What a slice's class says: nothing, whether it shows tumour, its sequence, or both."""
+
+
+@dataclass
+class Stack:
+    """The images of one subject.
+
+    Attributes:
+        subject: its id.
+        images: `(N, C, H, W)`, in [-1, 1]; may lie in a memory-mapped file.
+        classes: class of each.
+        names: of each, for people: plane, number, sequence.
+    """
+
+    subject: str
+    images: torch.Tensor
+    classes: list[int]
+    names: list[str]
+
+
+def slice_stacks(
+    subjects: Iterable[Mapping[str, Any]], sequences: Sequence[str], pooled: bool = True, condition: str = "none"
+) -> list[Stack]:
+    """Stacks of what :class:`~mrsynth.images.CutSlicesd` has cut.
+
+    Args:
+        subjects: preprocessed items; read once, in order, with a progress bar.
+        sequences: names of the slices' channels.
+        pooled: each sequence is an image of its own (Han 2018's "Concat"); else an image has all as channels.
+        condition: one of :data:`CLASSES`; class numbers as :func:`slice_classes` names them.
+
+    Raises:
+        UserError: an unknown condition, one by sequence of images that hold all, or a class without an image.
+    """
+    names = slice_classes(sequences, condition)
+    if condition in ("sequence", "both") and not pooled:
+        raise UserError("pooled: true, for a class by sequence", "false", "condition", "pool, or choose another")
+    kinds = len(sequences) if pooled else 1
+    stacks = []
+    for item in tqdm(subjects, desc="slices", unit="subject", leave=False):
+        cut = item["slices"].as_tensor()
+        images = cut.reshape(-1, 1, *cut.shape[2:]) if pooled else cut
+        classes, titles = [], []
+        for number, tumour in zip(item["numbers"], item["tumour"], strict=True):
+            for kind in range(kinds):
+                by_tumour = int(tumour) if condition in ("tumour", "both") else 0
+                by_sequence = kind if condition in ("sequence", "both") else 0
+                classes.append(by_sequence * (2 if condition == "both" else 1) + by_tumour)
+                titles.append(f"{number:03d} {sequences[kind]}" if pooled else f"{number:03d}")
+        stacks.append(Stack(item["subject"], images, classes, titles))
+    counts = np.bincount([c for stack in stacks for c in stack.classes], minlength=len(names))
+    if stacks and (counts == 0).any():
+        lacking = [name for name, count in zip(names, counts, strict=True) if count == 0]
+        raise UserError("an image of each class", f"none of {lacking}", "condition, keep", "choose other slices")
+    return stacks
+
+
+def slice_classes(sequences: Sequence[str], condition: str) -> list[str]:
+    """Names of the classes, by number.
+
+    Raises:
+        UserError: an unknown condition.
+    """
+    if condition not in CLASSES:
+        raise UserError(f"condition: one of {CLASSES}", repr(condition), "condition", "choose one")
+    tumour = ["no tumour", "tumour"]
+    both = [f"{sequence}, {kind}" for sequence in sequences for kind in tumour]
+    return {"none": ["image"], "tumour": tumour, "sequence": list(sequences), "both": both}[condition]
+
+
+class ImageDataset(Dataset):
+    """All images of ``stacks``, one an item: ``image`` float32 `(C, H, W)`, ``class``, ``subject``, ``name``.
+
+    Index it by a :class:`~mrsynth.training.Draw` (or an integer: epoch 0); random transforms are seeded for each draw.
+
+    Args:
+        stacks: images by subject.
+        transform: random transforms; MONAI ``Randomizable`` ones among them are seeded by (seed, epoch, item).
+        seed: of the draws.
+        repeat: a single channel is given so often (Cepa 2022's three channels).
+
+    Raises:
+        UserError: no images, or images of several sizes.
+    """
+
+    def __init__(
+        self, stacks: Sequence[Stack], transform: Callable | None = None, seed: int = 0, repeat: int = 1
+    ) -> None:
+        sizes = {tuple(stack.images.shape[1:]) for stack in stacks if len(stack.images)}
+        if len(sizes) > 1:
+            raise UserError("images of one size", str(sorted(sizes)), "images", "cut them to one size")
+        self.stacks, self.seed, self.repeat = list(stacks), seed, repeat
+        self.transform = None if transform is None else Compose(transform)  # type: ignore[assignment]
+        self.where = [(s, row) for s, stack in enumerate(self.stacks) for row in range(len(stack.images))]
+        self.classes = [c for stack in self.stacks for c in stack.classes]
+
+    def __len__(self) -> int:
+        return len(self.where)
+
+    def __getitem__(self, draw: Draw | int) -> dict:  # type: ignore[override]
+        draw = draw if isinstance(draw, Draw) else Draw(0, int(draw))
+        number, row = self.where[draw.number]
+        stack = self.stacks[number]
+        image = stack.images[row].to(torch.float32)
+        if self.repeat > 1:
+            image = image.repeat(self.repeat, 1, 1)
+        item = {"image": image, "class": stack.classes[row], "subject": stack.subject, "name": stack.names[row]}
+        if self.transform is not None:
+            self.transform.set_random_state(seed=derived_seed(self.seed, draw.epoch, draw.number, draw.turn))
+            item = self.transform(item)
+        return item
+
+    def sample(self, count: int | None, seed: int, of_class: int | None = None) -> torch.Tensor:
+        """Up to ``count`` images in random order, none twice, `(n, C, H, W)`; all where it is None."""
+        numbers = [i for i, c in enumerate(self.classes) if of_class is None or c == of_class]
+        chosen = np.random.default_rng(seed).permutation(numbers)[:count]
+        return torch.stack([self[int(i)]["image"] for i in chosen]) if len(chosen) else torch.empty(0)

@@ -1,0 +1,168 @@
+"""Synthetic images on disk: stacks, each with a sidecar that says where it comes from.
+
+``<output_dir>/synthetic/<id>.nii.gz`` holds up to ``stack`` images of one class, `(W, H, N)` or, of several channels,
+`(W, H, N, C)`, float32 in [-1, 1]; ``<id>.json`` how it was made and of whom it descends; ``<id>.png`` shows it; and
+``datalist.json`` lists all.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from tqdm import tqdm
+
+from mrsynth.files import write_json
+from mrsynth.images.pictures import ContactSheet
+from mrsynth.manifest import load_datalist, write_datalist
+from mrsynth.synthesis.provenance import Recipe, cleared, versions
+from mrsynth.transforms import write_nifti
+
+COLUMNS = 10
+"""Images in a row of a stack's picture."""
+
+
+class ImageWriter:
+    """Ignite handler that writes what a generator makes of a :class:`~mrsynth.images.LatentDataset`, in its order.
+
+    The same weights, seed and settings give the same bytes, in one run or in several.
+
+    Args:
+        output_dir: ``synthetic/`` is written below it, nothing elsewhere.
+        record: of the weights, as ``load_weights`` returns it.
+        settings: of data and network.
+        seed: of the noise.
+        count: images of each class.
+        classes: their names.
+        channels: names of the channels.
+        stack: images a file (Cepa 2022 writes 100).
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike,
+        record: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        seed: int,
+        count: int,
+        classes: Sequence[str],
+        channels: Sequence[str],
+        stack: int = 100,
+    ) -> None:
+        self.folder = Path(output_dir).expanduser().absolute() / "synthetic"
+        self.record, self.classes, self.channels = record, list(classes), list(channels)
+        self.count, self.stack = count, stack
+        recipe = {"weights": record["sha256"], "seed": seed, "count": count, "stack": stack, "settings": dict(settings)}
+        self.recipe = Recipe(recipe)
+        self.images: list[np.ndarray] = []
+        self.wanted: list[tuple[str, int, range]] = []
+
+    def stacks(self) -> list[tuple[str, int, range]]:
+        """Name, class and image numbers of every file."""
+        per_class = [
+            range(self.count * c + first, self.count * c + min(first + self.stack, self.count))
+            for c in range(len(self.classes))
+            for first in range(0, self.count, self.stack)
+        ]
+        return [(f"Synthetic_{self.recipe.tag}_{i:04d}", r[0] // self.count, r) for i, r in enumerate(per_class)]
+
+    def complete(self) -> set[int]:
+        """Numbers of the images that are there.
+
+        Raises:
+            UserError: the folder holds stacks made otherwise; or it cannot be written.
+        """
+        for entry in cleared(self.folder):
+            if entry.suffix == ".json" and entry.name != "datalist.json":
+                self.recipe.read(entry, self.folder)
+        return {n for name, _, numbers in self.stacks() if self._there(name) for n in numbers}
+
+    def attach(self, engine: Engine) -> None:
+        """Register with ``engine``."""
+        engine.add_event_handler(Events.STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._close)
+
+    def __call__(self, engine: Engine) -> None:
+        """Take the images of the iteration that has just ended, and write each stack that is full."""
+        for output in engine.state.output:  # type: ignore[union-attr]
+            name, of_class, numbers = self.wanted[0]
+            self.images.append(torch.as_tensor(output["pred"]).float().cpu().numpy())
+            self.bar.update()
+            if len(self.images) == len(numbers):
+                self.write(name, of_class, numbers, np.stack(self.images))
+                self.images, self.wanted = [], self.wanted[1:]
+
+    def write(self, name: str, of_class: int, numbers: Sequence[int], images: np.ndarray) -> None:
+        """Write one stack, its sidecar last.
+
+        Args:
+            name: id.
+            of_class: its images' class.
+            numbers: of the images.
+            images: `(N, C, H, W)` in [-1, 1].
+        """
+        array = images.transpose(3, 2, 0, 1)  # columns, rows, images, channels, as viewers of NIfTI expect
+        write_nifti(self.folder / f"{name}.nii.gz", array[..., 0] if array.shape[3] == 1 else array, np.eye(4))
+        rows = [images[i : i + COLUMNS, 0] for i in range(0, len(images), COLUMNS)]
+        full = [np.concatenate([row, np.full((COLUMNS - len(row), *row.shape[1:]), -1.0)]) for row in rows]
+        ContactSheet([(f"{i * COLUMNS + 1}", row) for i, row in enumerate(full)]).save(self.folder / f"{name}.png")
+        sidecar = {
+            "subject": name,
+            "synthetic": True,
+            "class": self.classes[of_class],
+            "numbers": [int(n) for n in numbers],
+            "channels": self.channels,
+            "value_range": [-1, 1],
+            "training_subjects": list(self.record["subjects"]),
+            "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch", "metrics")},
+            "versions": versions(),
+            "made_by": self.recipe.content,
+        }
+        write_json(self.folder / f"{name}.json", sidecar)
+
+    def finish(self) -> dict[str, Any]:
+        """Write ``datalist.json``, say what was made, and return the datalist."""
+        items = [
+            {
+                "subject": name,
+                "image": str(self.folder / f"{name}.nii.gz"),
+                "class": self.classes[of_class],
+                "images": len(numbers),
+                "derived_from": list(self.record["subjects"]),
+            }
+            for name, of_class, numbers in self.stacks()
+        ]
+        datalist = {
+            "name": f"{self.count} synthetic images of each of {len(self.classes)} classes",
+            "made_by": {**self.recipe.content, "versions": versions()},
+            "training": items,
+            "validation": [],
+            "test": [],
+        }
+        path = self.folder / "datalist.json"
+        write_datalist(path, datalist)
+        load_datalist(path)
+        made = self.count * len(self.classes)
+        print(f"\nMade:\n  images    {made} in {len(items)} stacks in {self.folder}\n  datalist  {path}", flush=True)
+        return datalist
+
+    def _there(self, name: str) -> bool:
+        return all((self.folder / f"{name}{suffix}").is_file() for suffix in (".nii.gz", ".json"))
+
+    def _open(self, engine: Engine) -> None:
+        self.wanted = [entry for entry in self.stacks() if not self._there(entry[0])]
+        total = sum(len(numbers) for _, _, numbers in self.wanted)
+        self.bar: tqdm = tqdm(total=total, unit=" images", desc="synthesising", file=sys.stdout)
+
+    def _close(self, engine: Engine, error: BaseException | None = None) -> None:
+        self.bar.close()
+        if error is not None:
+            raise error
