@@ -7,6 +7,7 @@ import sys
 import fire
 
 from mrsynth.errors import UserError
+from mrsynth.images import compare
 from mrsynth.manifest import index, summary
 from mrsynth.phantom import make_cohort
 
@@ -23,13 +24,20 @@ def phantom(out: str, subjects: int = 20, seed: int = 0, spacing: float = 1.0) -
     return f"{subjects} subjects in {make_cohort(out, subjects, seed, spacing)}"
 
 
-COMMANDS = {"index": index, "phantom": phantom}
+def told(result: object) -> object:
+    """What is printed of a command's result: an index's summary; of what has spoken for itself, nothing."""
+    if isinstance(result, dict):
+        return summary(result) if "training" in result else ""
+    return result
+
+
+COMMANDS = {"compare": compare, "index": index, "phantom": phantom}
 
 
 def main() -> None:
     """Run the command that the arguments name; a user's mistake ends with its message and exit code 1."""
     try:
-        fire.Fire(COMMANDS, name="mrsynth", serialize=lambda r: summary(r) if isinstance(r, dict) else r)
+        fire.Fire(COMMANDS, name="mrsynth", serialize=told)
     except UserError as error:
         sys.exit(f"\nCannot go on:{error}")
 

@@ -1,8 +1,10 @@
 """Images in two dimensions: cut from volumes, drawn for a game, made of noise, and shown."""
 
+from mrsynth.images.comparing import compare
 from mrsynth.images.cutting import CutSlicesd
-from mrsynth.images.latents import LatentDataset, latent, one_hot_size
+from mrsynth.images.latents import LatentDataset, Maker, latent, one_hot_size
 from mrsynth.images.pictures import ContactSheet, FixedNoise, sheet
+from mrsynth.images.reading import read_images
 from mrsynth.images.stacks import ImageDataset, Stack, slice_classes, slice_stacks
 from mrsynth.images.writing import ImageWriter
 
@@ -13,9 +15,12 @@ __all__ = [
     "ImageDataset",
     "ImageWriter",
     "LatentDataset",
+    "Maker",
     "Stack",
+    "compare",
     "latent",
     "one_hot_size",
+    "read_images",
     "sheet",
     "slice_classes",
     "slice_stacks",

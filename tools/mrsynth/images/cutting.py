@@ -37,6 +37,7 @@ class CutSlicesd(Transform):
         size: rows and columns; each slice is stretched to them, linearly and without aliasing.
         sequences: names of those wanted, in this order.
         keep: one of :data:`KEEP`.
+        least_brain: brain area that a slice needs, as a share of the subject's largest.
         image_key, brain_key, label_key: of the volumes; a subject without a label shows no tumour.
 
     Raises:
@@ -51,6 +52,7 @@ class CutSlicesd(Transform):
         sequences: Sequence[str] = SEQUENCES,
         best: int | None = None,
         keep: str = "all",
+        least_brain: float = 0.0,
         image_key: str = "image",
         brain_key: str = "brain",
         label_key: str = "label",
@@ -70,6 +72,7 @@ class CutSlicesd(Transform):
             raise UserError("best: at least 1", str(best), "best", "correct it")
         self.axis, self.slices, self.size = PLANES.index(plane), slices, tuple(size)
         self.channels, self.best, self.keep = [SEQUENCES.index(name) for name in sequences], best, keep
+        self.least_brain = least_brain
         self.image_key, self.brain_key, self.label_key = image_key, brain_key, label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
@@ -80,6 +83,7 @@ class CutSlicesd(Transform):
         numbers = self._numbers(brain.shape, as_array(image.affine), subject)
         others = tuple(axis for axis in range(3) if axis != self.axis)
         areas, tumours = brain.sum(axis=others), tumour.sum(axis=others)
+        numbers = [n for n in numbers if areas[n] >= self.least_brain * areas.max()]
         if self.keep != "all":
             numbers = [n for n in numbers if (tumours[n] > 0) == (self.keep == "tumour")]
         if self.best is not None:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import Dataset
+from monai.inferers import Inferer
+from torch import nn
 from torch.nn import functional as F
 
 
@@ -23,6 +25,42 @@ def latent(size: int, seed: int, number: int, of_class: int = 0, classes: int = 
     if classes == 1:
         return drawn
     return torch.cat([drawn, F.one_hot(torch.tensor(of_class), classes).float()])
+
+
+class Maker:
+    """Images of a generator in evaluation mode, always of the same noise.
+
+    Args:
+        network: generator.
+        inferer: calls it.
+        latent_size: length of the noise.
+        device: of the network.
+        classes: how many there are.
+        seed: of the noise.
+        batch_size: images a pass.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        inferer: Inferer,
+        latent_size: int,
+        device: torch.device | str,
+        classes: int = 1,
+        seed: int = 0,
+        batch_size: int = 50,
+    ) -> None:
+        self.network, self.inferer, self.latent_size, self.device = network, inferer, latent_size, device
+        self.classes, self.seed, self.batch_size = classes, seed, batch_size
+
+    @torch.no_grad()
+    def __call__(self, of_class: int, count: int) -> torch.Tensor:
+        """``count`` images of a class, `(count, C, H, W)` float32 on the CPU, cut to [-1, 1]."""
+        self.network.eval()
+        latents = [latent(self.latent_size, self.seed, n, of_class, self.classes) for n in range(count)]
+        parts = torch.stack(latents).split(self.batch_size)
+        made = [self.inferer(part.to(self.device), self.network).float().cpu() for part in parts]
+        return torch.cat(made).clamp(-1, 1)
 
 
 class LatentDataset(Dataset):

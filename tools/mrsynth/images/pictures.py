@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from monai.inferers import Inferer
-from torch import nn
 
-from mrsynth.images.latents import latent
+from mrsynth.images.latents import Maker
 from mrsynth.images.stacks import ImageDataset
 from mrsynth.training.montage import save_mosaic
 
@@ -66,45 +64,32 @@ class FixedNoise:
     """The picture of a training: real images above those that the generator makes of the same noise each time.
 
     Args:
-        network: generator.
-        inferer: calls it.
+        make: gives images of a class; see :class:`~mrsynth.images.Maker`.
         dataset: real images.
-        latent_size: length of the noise.
         classes: names of the classes; a group of rows for each.
-        channels: names of the channels; repeated channels are one.
-        device: of the network.
+        channels: names of the channels shown; further ones are not.
         count: images of each class.
-        seed: of the noise, and of the choice of real ones.
+        seed: of the choice of real ones.
     """
 
     def __init__(
         self,
-        network: nn.Module,
-        inferer: Inferer,
+        make: Maker,
         dataset: ImageDataset,
-        latent_size: int,
         classes: Sequence[str],
         channels: Sequence[str],
-        device: torch.device | str,
         count: int = 10,
         seed: int = 0,
     ) -> None:
-        self.network, self.inferer, self.device = network, inferer, device
-        self.classes, self.channels = list(classes), list(channels)
+        self.make, self.classes, self.channels = make, list(classes), list(channels)
         self.real = [dataset.sample(count, seed, number) for number in range(len(classes))]
-        self.latents = [
-            torch.stack([latent(latent_size, seed, n, number, len(classes)) for n in range(count)])
-            for number in range(len(classes))
-        ]
 
-    @torch.no_grad()
     def __call__(self) -> ContactSheet:
         """Real and synthetic images of each class."""
-        self.network.eval()
         groups = []
-        for name, real, latents in zip(self.classes, self.real, self.latents, strict=True):
-            fake = self.inferer(latents.to(self.device), self.network).float().cpu()
+        for number, (name, real) in enumerate(zip(self.classes, self.real, strict=True)):
             title = f", {name}" if len(self.classes) > 1 else ""
+            fake = self.make(number, len(real))
             shown = len(self.channels)
             groups += [(f"real{title}", real[:, :shown]), (f"synthetic{title}", fake[:, :shown])]
         return sheet(groups, self.channels)

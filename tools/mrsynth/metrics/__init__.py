@@ -1,21 +1,45 @@
 """How real, how faithful, how diverse synthetic images are; and how well a segmentation overlaps with its truth."""
 
+from mrsynth.metrics.checkerboard import PowerSpectrum, checkerboard_energy
 from mrsynth.metrics.contrast import contrast, shell
 from mrsynth.metrics.diversity import diversity, feature_names, tumour_features
+from mrsynth.metrics.features import Features, build_features
 from mrsynth.metrics.fidelity import BrainSSIM, fidelity, ssim_map
+from mrsynth.metrics.frechet import GaussianStatistics, frechet_distance, frechet_extrapolated
+from mrsynth.metrics.kernel import kernel_distance
+from mrsynth.metrics.neighbours import density_coverage, nearest_neighbour_accuracy, precision_recall
 from mrsynth.metrics.overlap import MEASURES, RegionDice, region_scores, to_label
+from mrsynth.metrics.realism import RealismValidator, realism, realism_table
 from mrsynth.metrics.summary import mean_sd, mean_sd_text
+from mrsynth.metrics.two_sample import classifier_two_sample_test
+from mrsynth.metrics.variety import ms_ssim_variety
 
 __all__ = [
     "MEASURES",
     "BrainSSIM",
+    "Features",
+    "GaussianStatistics",
+    "PowerSpectrum",
+    "RealismValidator",
     "RegionDice",
+    "build_features",
+    "checkerboard_energy",
+    "classifier_two_sample_test",
     "contrast",
+    "density_coverage",
     "diversity",
     "feature_names",
     "fidelity",
+    "frechet_distance",
+    "frechet_extrapolated",
+    "kernel_distance",
     "mean_sd",
     "mean_sd_text",
+    "ms_ssim_variety",
+    "nearest_neighbour_accuracy",
+    "precision_recall",
+    "realism",
+    "realism_table",
     "region_scores",
     "shell",
     "ssim_map",

@@ -1,0 +1,94 @@
+"""Networks of breast2d: DCGAN as Haarburger 2019 changed it (sections 3.1 and 3.2), for both games.
+
+Upconvolutions are nearest resize and convolution (Odena 2016), images have seven channels, and the class goes in
+one-hot beside the noise. Shapes in the comments are without the batch, at full width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import nn
+
+from mrsynth.errors import UserError
+from mrsynth.images import one_hot_size
+from mrsynth.networks import initialise_dcgan
+
+SIZE = (64, 64)
+"""Rows and columns of a patch."""
+
+CHANNELS = (1024, 512, 256, 128)
+"""At 4, 8, 16 and 32 squared (Radford 2016, figure 1)."""
+
+
+class Generator(nn.Module):
+    """Noise with a class behind it, `(B, latent)`, to a patch `(B, 7, 64, 64)` in [-1, 1].
+
+    Args:
+        latent_size: of noise and one-hot class together.
+        channels: of the patch.
+        width: factor of all inner channels; 1 is the original's.
+    """
+
+    def __init__(self, latent_size: int = 103, channels: int = 7, width: float = 1.0) -> None:
+        super().__init__()
+        counts = [max(1, round(width * n)) for n in CHANNELS]
+        layers: list[nn.Module] = [
+            nn.ConvTranspose2d(latent_size, counts[0], 4, bias=False),  # 1024 x 4 x 4
+            nn.BatchNorm2d(counts[0]),
+            nn.ReLU(inplace=True),
+        ]
+        for before, after in pairwise(counts):  # 512 x 8 x 8, 256 x 16 x 16, 128 x 32 x 32
+            layers += [
+                nn.Upsample(scale_factor=2, mode="nearest"),
+                nn.Conv2d(before, after, 3, padding=1, bias=False),
+                nn.BatchNorm2d(after),
+                nn.ReLU(inplace=True),
+            ]
+        layers += [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(counts[-1], channels, 3, padding=1)]
+        self.layers = nn.Sequential(*layers, nn.Tanh())  # 7 x 64 x 64
+        initialise_dcgan(self)
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        return self.layers(latent[:, :, None, None])
+
+
+class Discriminator(nn.Module):
+    """Patch, and its class as constant channels where it is shown, to one logit a patch: `(B,)`.
+
+    Args:
+        channels: of patch and class together.
+        width: factor of all inner channels; 1 is the original's.
+        norm: ``batch``, or ``none``: with a gradient penalty each patch must be judged by itself (Gulrajani 2017).
+
+    Raises:
+        UserError: another norm.
+    """
+
+    def __init__(self, channels: int = 7, width: float = 1.0, norm: str = "batch") -> None:
+        super().__init__()
+        if norm not in ("batch", "none"):
+            raise UserError("norm: batch or none", repr(norm), "norm", "choose one")
+        counts = [channels, *(max(1, round(width * n)) for n in CHANNELS[::-1])]
+        layers: list[nn.Module] = []
+        for number, (before, after) in enumerate(pairwise(counts)):  # 128 x 32 x 32 to 1024 x 4 x 4
+            normed = norm == "batch" and number > 0
+            layers += [
+                nn.Conv2d(before, after, 4, stride=2, padding=1, bias=not normed),
+                nn.BatchNorm2d(after) if normed else nn.Identity(),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(counts[-1] * 16, 1))  # 1
+        initialise_dcgan(self)
+
+    def forward(self, image: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        seen = image if condition is None else torch.cat([image, condition], dim=1)
+        return self.layers(seen).flatten()
+
+
+def build_generator(settings: Mapping[str, Any], classes: Sequence[str]) -> Generator:
+    """The generator of ``settings`` (``latent_size``, ``width``) for patches of ``classes``."""
+    return Generator(settings["latent_size"] + one_hot_size(classes), width=settings["width"])

@@ -1,0 +1,77 @@
+"""``python -m mrsynth compare REAL FAKE``: how real, how diverse, between two anchors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from mrsynth.conventions import SEQUENCES
+from mrsynth.files import write_json
+from mrsynth.images.pictures import sheet
+from mrsynth.images.reading import read_images
+from mrsynth.metrics import build_features, realism, realism_table
+from mrsynth.training import check_writable, choose_device
+
+SHOWN = 10
+"""Images of each set on the contact sheet."""
+
+
+def compare(
+    real: str | os.PathLike,
+    fake: str | os.PathLike,
+    out: str | os.PathLike | None = None,
+    features: str = "efficientnet_lite0",
+    weights: str | os.PathLike | None = None,
+    channels: Sequence[int] | None = None,
+    size: Sequence[int] | None = None,
+    sequences: Sequence[str] = SEQUENCES,
+    plane: str = "axial",
+    count: int = 1000,
+    draws: int = 10,
+    seed: int = 0,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Compare synthetic images with real ones: two folders or two datalists.
+
+    Args:
+        real: folder of pictures (PNG, ...), arrays (.npy) or stacks (.nii.gz), or a datalist of subjects or stacks.
+        fake: likewise.
+        out: folder for comparison.json, comparison.txt and comparison.png; nothing is written without it.
+        features: efficientnet_lite0, inception_v3, or radiomics.
+        weights: file of the features' weights, for inception_v3.
+        channels: which three of more channels the features see.
+        size: rows and columns to resize all images to; needed for subjects, whose slices are cut.
+        sequences: of subjects' slices, which become an image's channels.
+        plane: of subjects' slices.
+        count: images of each set in a draw.
+        draws: how often images are drawn.
+        seed: of all draws.
+        device: for the features.
+    """
+    if out is not None:
+        check_writable(out)
+    built = build_features(features, weights, choose_device(device), channels=channels)
+    first, second = (read_images(source, size, sequences, plane) for source in (real, fake))
+    result = {
+        "real_source": str(real),
+        "fake_source": str(fake),
+        **realism(first, second, built, draws=draws, count=count, seed=seed, progress=lambda x: tqdm(x, desc="draws")),
+    }
+    text = realism_table(result)
+    print(text, flush=True)
+    if out is not None:
+        folder = Path(out)
+        write_json(folder / "comparison.json", result)
+        (folder / "comparison.txt").write_text(text + "\n", encoding="utf-8")
+        random = np.random.default_rng(seed)
+        shown = [torch.stack([s[int(i)] for i in random.permutation(len(s))[:SHOWN]]) for s in (first, second)]
+        names = [str(n) for n in range(shown[0].shape[1])]
+        sheet([("real", shown[0]), ("synthetic", shown[1])], names).save(folder / "comparison.png")
+        print(f"\nMade in {folder}:\n  comparison.json, comparison.txt, comparison.png", flush=True)
+    return result

@@ -1,0 +1,313 @@
+"""How real and how diverse images are: every measure over several draws, between two anchors computed the same way.
+
+A figure such as a Fréchet distance says little by itself: it depends on the features, on the number of images and on
+the data. So each comes with its features' name, the number of images and the seed, as the mean and spread over draws of
+images (Haarburger 2019, section 4.1, took ten), and beside it stand the same measures of two anchors: one half of the
+real images against the other (as good as it gets), and noise against real images (as if nothing had been learnt).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from mrsynth.errors import UserError
+from mrsynth.metrics.checkerboard import LEAST_SIZE, NOTHING, PowerSpectrum, checkerboard_energy
+from mrsynth.metrics.features import Features
+from mrsynth.metrics.frechet import frechet_distance, frechet_extrapolated
+from mrsynth.metrics.kernel import kernel_distance
+from mrsynth.metrics.neighbours import density_coverage, nearest_neighbour_accuracy, precision_recall
+from mrsynth.metrics.summary import mean_sd, mean_sd_text
+from mrsynth.metrics.two_sample import classifier_two_sample_test
+from mrsynth.metrics.variety import WINDOW, ms_ssim_variety
+
+PAIRS = ("synthetic", "half of real", "noise")
+"""What is compared with real images: what is judged, and the anchors."""
+
+ON_FEATURES = {
+    "frechet": "Fréchet distance, lower is better",
+    "kernel": "kernel distance, lower is better",
+    "precision": "precision, higher is better",
+    "recall": "recall, higher is better",
+    "density": "density, higher is better",
+    "coverage": "coverage, higher is better",
+    "nn_real": "1-NN accuracy on real images, best at 0.5",
+    "nn_fake": "1-NN accuracy on fake images, best at 0.5",
+    "c2st": "accuracy of a classifier, best at 0.5",
+}
+"""Measures of two sets of features."""
+
+ON_IMAGES = {
+    "ms_ssim": "MS-SSIM of two images, best at that of real ones",
+    "checkerboard": "checkerboard energy, best at that of real ones",
+}
+"""Measures of one set of images."""
+
+LEAST = 20
+"""Images of a set."""
+
+
+class Images(Protocol):
+    """Images by number: a tensor `(N, C, H, W)`, or anything with a length that gives `(C, H, W)`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> torch.Tensor: ...
+
+
+def feature_measures(real: torch.Tensor, fake: torch.Tensor, seed: int) -> dict[str, float]:
+    """The measures of :data:`ON_FEATURES`.
+
+    Args:
+        real: features `(N, D)`.
+        fake: likewise, `(N, D)`.
+        seed: of the classifier's split and the kernel's subsets.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # fewer images than features: said once, in the result
+        distance = frechet_distance(real, fake)
+    around, dense = precision_recall(real, fake), density_coverage(real, fake)
+    neighbours = nearest_neighbour_accuracy(real, fake)
+    return {
+        "frechet": distance,
+        "kernel": kernel_distance(real, fake, subsets=10, seed=seed)["mean"],
+        "precision": around["precision"],
+        "recall": around["recall"],
+        "density": dense["density"],
+        "coverage": dense["coverage"],
+        "nn_real": neighbours["accuracy_real"],
+        "nn_fake": neighbours["accuracy_fake"],
+        "c2st": float(classifier_two_sample_test(real, fake, seed=seed)["accuracy"]),
+    }
+
+
+def image_measures(images: Images, seed: int) -> dict[str, float]:
+    """The measures of :data:`ON_IMAGES`; those for which the images are too small, constant, or volumes, are left
+    out."""
+    shape, found = images[0].shape[1:], {}
+    if min(shape) >= WINDOW:
+        found["ms_ssim"] = ms_ssim_variety(images, pairs=100, seed=seed)["mean"]  # type: ignore[arg-type]
+    if min(shape) >= LEAST_SIZE and len(shape) == 2:
+        spectrum = PowerSpectrum()
+        spectrum.update(batches(images))
+        if float(spectrum.power.mean()) > NOTHING:
+            found["checkerboard"] = float(checkerboard_energy(spectrum)["energy"])  # type: ignore[arg-type]
+    return found
+
+
+class Some:
+    """Those images of ``images`` that ``numbers`` name, read when asked for."""
+
+    def __init__(self, images: Images, numbers: np.ndarray) -> None:
+        self.images, self.numbers = images, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.images[int(self.numbers[index])]
+
+
+class Noise:
+    """Images of normal noise, each a function of ``seed`` and its number, cut to [-1, 1].
+
+    Args:
+        count: images.
+        shape: of one, `(C, H, W)`.
+        mean, sd: of the noise.
+        seed: of the noise.
+    """
+
+    def __init__(self, count: int, shape: Sequence[int], mean: float, sd: float, seed: int) -> None:
+        self.count, self.shape, self.mean, self.sd, self.seed = count, tuple(shape), mean, sd, seed
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        noise = np.random.default_rng([self.seed, index]).standard_normal(self.shape, dtype=np.float32)
+        return torch.from_numpy(self.mean + self.sd * noise).float().clamp(-1, 1)
+
+
+def batches(images: Images, size: int = 64) -> Iterator[torch.Tensor]:
+    """``images`` in order, `(n, C, H, W)`."""
+    for first in range(0, len(images), size):
+        yield torch.stack([images[i] for i in range(first, min(first + size, len(images)))])
+
+
+def features_of(images: Images, features: Features) -> tuple[torch.Tensor, float, float]:
+    """Features `(N, D)` of images that are read batch by batch, and the mean and standard deviation of their pixels."""
+    found, sums, squares, pixels = [], 0.0, 0.0, 0
+    for batch in batches(images):
+        found.append(features(batch))
+        sums, squares, pixels = (
+            sums + float(batch.double().sum()),
+            squares + float(batch.double().square().sum()),
+            pixels + batch.numel(),
+        )
+    mean = sums / pixels
+    return torch.cat(found), mean, float(np.sqrt(max(squares / pixels - mean**2, 0)))
+
+
+def realism(
+    real: Images,
+    fake: Images,
+    features: Features,
+    *,
+    draws: int = 10,
+    count: int | None = 1000,
+    seed: int = 0,
+    progress: Callable[[Any], Any] = iter,
+) -> dict[str, Any]:
+    """All measures of ``fake`` against ``real``, with their anchors.
+
+    Each draw takes as many images of each of two sets, without replacement; the halves of the real images share none.
+
+    Args:
+        real: images in [-1, 1], `(N, C, H, W)` or anything with a length that gives `(C, H, W)` by number.
+        fake: likewise.
+        features: of the images.
+        draws: how often the images are drawn.
+        count: images of each set in a draw; half of the real ones, or all of the fake ones, where these are fewer.
+        seed: of all draws.
+        progress: wraps the draws, such as ``tqdm``.
+
+    Returns:
+        ``features`` (name), ``dimensions``, ``real`` and ``fake`` (images there are), ``count`` (in a draw), ``draws``,
+        ``seed``; ``measures``: by name, then by :data:`PAIRS`, ``mean``, ``sd`` and ``n``; ``frechet_extrapolated``,
+        what the distance tends to with many images; ``few``: whether there are fewer images than features.
+
+    Raises:
+        UserError: too few images, no draws, or sizes that differ.
+    """
+    if draws < 1:
+        raise UserError("at least one draw", str(draws), "draws", "correct it")
+    for name, images in (("real", real), ("fake", fake)):
+        need = 2 * LEAST if name == "real" else LEAST
+        if len(images) < need:
+            raise UserError(f"at least {need} {name} images", str(len(images)), name, "give more")
+    if real[0].shape != fake[0].shape:
+        raise UserError(
+            f"fake images of the real ones' channels and size, {tuple(real[0].shape)}",
+            str(tuple(fake[0].shape)),
+            "fake",
+            "resize one of them",
+        )
+    taken = min(count or len(real), len(real) // 2, len(fake))
+    of_real, mean, sd = features_of(real, features)
+    of_fake = features_of(fake, features)[0]
+    noise = Noise(taken, real[0].shape, mean, sd, seed)
+    of_noise = features_of(noise, features)[0]
+    if features.standardise:
+        of_real, of_fake, of_noise = standardised(of_real, of_fake, of_noise)
+    found: dict[str, dict[str, list[float]]] = {name: {pair: [] for pair in PAIRS} for name in ON_FEATURES | ON_IMAGES}
+    for draw in progress(range(draws)):
+        random = np.random.default_rng([seed, draw])
+        order, chosen = random.permutation(len(real)), random.permutation(len(fake))[:taken]
+        half, other = order[:taken], order[taken : 2 * taken]
+        pairs = {"synthetic": of_fake[chosen], "half of real": of_real[other], "noise": of_noise}
+        shown: dict[str, Images] = {"synthetic": Some(fake, chosen), "half of real": Some(real, other), "noise": noise}
+        for pair in PAIRS:
+            values = feature_measures(of_real[half], pairs[pair], seed + draw) | image_measures(
+                shown[pair], seed + draw
+            )
+            for name, value in values.items():
+                found[name][pair].append(value)
+    measures = {
+        name: {pair: mean_sd(values) for pair, values in by.items()} for name, by in found.items() if by[PAIRS[0]]
+    }
+    return {
+        "features": features.name,
+        "dimensions": of_real.shape[1],
+        "real": len(real),
+        "fake": len(fake),
+        "count": taken,
+        "draws": draws,
+        "seed": seed,
+        "few": taken <= of_real.shape[1],
+        "measures": measures,
+        "frechet_extrapolated": frechet_extrapolated(of_real, of_fake, seed=seed),
+    }
+
+
+def standardised(real: torch.Tensor, *others: torch.Tensor) -> list[torch.Tensor]:
+    """Features shifted and scaled by the real ones' mean and standard deviation; those that do not vary are dropped."""
+    mean, sd = real.mean(dim=0), real.std(dim=0)
+    varies = sd > 1e-12
+    return [((rows - mean) / sd)[:, varies] for rows in (real, *others)]
+
+
+def realism_table(result: Mapping[str, Any], title: str = "") -> str:
+    """What :func:`realism` found, for people."""
+    lines = [title] if title else []
+    lines += [f"{'':52}" + "".join(f"{pair:>18}" for pair in PAIRS)]
+    for name, words in (ON_FEATURES | ON_IMAGES).items():
+        if name in result["measures"]:
+            by = result["measures"][name]
+            lines.append(f"  {words:50}" + "".join(f"{mean_sd_text(by[pair]):>18}" for pair in PAIRS))
+    lines.append(
+        f"mean (sd) over {result['draws']} draws of {result['count']} images of each set, of {result['real']} real and "
+        f"{result['fake']} synthetic; seed {result['seed']}"
+    )
+    lines.append(f"features: {result['features']}")
+    if result["few"]:
+        rank, towards = result["count"] - 1, result["frechet_extrapolated"]
+        lines.append(
+            f"fewer images than the {result['dimensions']} features: covariances have rank {rank} at most; with many "
+            f"images the Fréchet distance tends to {towards['extrapolated']:.1f}"
+        )
+    return "\n".join(lines)
+
+
+class RealismValidator:
+    """What a training is watched by: the Fréchet distance of synthetic images from real ones, each class for itself.
+
+    It stands where ``RunHandlers`` expects an evaluator: ``run(epoch)``, then ``state.metrics``. Its key metric is the
+    mean over the classes; Haarburger 2019 chose the epoch by the lowest (table 2), and so does a run with
+    ``better="lower"``. Real and synthetic images are as many, the noise is the same each time.
+
+    Args:
+        make: gives ``count`` images of a class by its number, `(count, C, H, W)` in [-1, 1].
+        real: by class, real images `(N, C, H, W)`.
+        classes: their names.
+        features: of the images.
+        count: synthetic images of each class; as many as the real ones where these are fewer.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int, int], torch.Tensor],
+        real: Sequence[torch.Tensor],
+        classes: Sequence[str],
+        features: Features,
+        count: int = 500,
+    ) -> None:
+        self.make, self.classes, self.features = make, list(classes), features
+        self.real = [features(images[:count]) for images in real]
+        self.state = ValidatorState()
+
+    def run(self, epoch: int) -> None:
+        """Compute the distances."""
+        values = {}
+        for number, (name, real) in enumerate(zip(self.classes, self.real, strict=True)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                distance = frechet_distance(real, self.features(self.make(number, len(real))))
+            values[f"val_frechet_{name.replace(' ', '_').replace(',', '')}"] = distance
+        mean = float(np.mean(list(values.values())))
+        self.state.metrics = {self.state.key_metric_name: mean, **(values if len(values) > 1 else {})}
+
+
+class ValidatorState:
+    """The part of an evaluator's state that a run reads."""
+
+    key_metric_name = "val_frechet"
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
