@@ -2,6 +2,7 @@
 
 from mrsynth.images.comparing import compare
 from mrsynth.images.cutting import CutSlicesd
+from mrsynth.images.evaluation import Evaluation
 from mrsynth.images.latents import LatentDataset, Maker, latent, one_hot_size
 from mrsynth.images.pictures import ContactSheet, FixedNoise, sheet
 from mrsynth.images.reading import read_images
@@ -11,6 +12,7 @@ from mrsynth.images.writing import ImageWriter
 __all__ = [
     "ContactSheet",
     "CutSlicesd",
+    "Evaluation",
     "FixedNoise",
     "ImageDataset",
     "ImageWriter",

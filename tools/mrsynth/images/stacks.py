@@ -128,6 +128,15 @@ class ImageDataset(Dataset):
             item = self.transform(item)
         return item
 
+    def of_class(self, number: int) -> ImageDataset:
+        """The images of one class, without random transforms."""
+        parts = []
+        for stack in self.stacks:
+            rows = [row for row, kind in enumerate(stack.classes) if kind == number]
+            names = [stack.names[row] for row in rows]
+            parts.append(Stack(stack.subject, stack.images[rows], [number] * len(rows), names))
+        return ImageDataset(parts, repeat=self.repeat)
+
     def sample(self, count: int | None, seed: int, of_class: int | None = None) -> torch.Tensor:
         """Up to ``count`` images in random order, none twice, `(n, C, H, W)`; all where it is None."""
         numbers = [i for i, c in enumerate(self.classes) if of_class is None or c == of_class]

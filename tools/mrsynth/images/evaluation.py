@@ -1,0 +1,102 @@
+"""The evaluation of a generator of images: each class against real images of subjects that it has not seen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from mrsynth.errors import UserError
+from mrsynth.files import write_csv, write_json
+from mrsynth.images.pictures import sheet
+from mrsynth.images.reading import SlicesOf
+from mrsynth.images.stacks import ImageDataset
+from mrsynth.metrics import Features, realism, realism_table
+from mrsynth.metrics.realism import LEAST
+
+SHOWN = 10
+"""Images of each class on the contact sheet."""
+
+
+class Evaluation:
+    """Run it for ``<output_dir>/evaluation/``: ``realism.json``, ``realism.csv``, ``contact_sheet.png``.
+
+    Args:
+        make: gives images of a class; see :class:`~mrsynth.images.Maker`.
+        dataset: real images.
+        classes: their names.
+        channels: names of the channels.
+        features: of the images.
+        record: of the weights.
+        settings: of data and network.
+        output_dir: folder.
+        count: images of each set in a draw, and synthetic images of a class.
+        draws: how often images are drawn.
+        seed: of all draws.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int, int], torch.Tensor],
+        dataset: ImageDataset,
+        classes: Sequence[str],
+        channels: Sequence[str],
+        features: Features,
+        record: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        output_dir: str | os.PathLike,
+        count: int = 1000,
+        draws: int = 10,
+        seed: int = 0,
+    ) -> None:
+        self.make, self.dataset, self.classes, self.channels = make, dataset, list(classes), list(channels)
+        self.features, self.record, self.settings = features, record, dict(settings)
+        self.folder = Path(output_dir) / "evaluation"
+        self.count, self.draws, self.seed = count, draws, seed
+
+    def run(self) -> dict[str, Any]:
+        """Measure each class, print the tables, write the files; returns what ``realism.json`` says.
+
+        Raises:
+            UserError: a class with too few real images.
+        """
+        parts = {name: self.dataset.of_class(number) for number, name in enumerate(self.classes)}
+        for name, part in parts.items():
+            if len(part) < 2 * LEAST:
+                raise UserError(
+                    f"at least {2 * LEAST} real images of class {name!r}",
+                    str(len(part)),
+                    "section",
+                    "evaluate on a section with more subjects (--section), or with wider slices",
+                )
+        found, groups, rows = {}, [], []
+        for number, (name, part) in enumerate(parts.items()):
+            fake = self.make(number, self.count)
+            options = {"draws": self.draws, "count": self.count, "seed": self.seed}
+            real = SlicesOf(part)
+            found[name] = realism(real, fake, self.features, progress=lambda x: tqdm(x, desc="draws"), **options)
+            print(realism_table(found[name], f"\n{name}" if len(self.classes) > 1 else ""), flush=True)
+            shown = part.sample(SHOWN, self.seed)
+            title = f", {name}" if len(self.classes) > 1 else ""
+            kinds = len(self.channels)
+            groups += [(f"real{title}", shown[:, :kinds]), (f"synthetic{title}", fake[: len(shown), :kinds])]
+            rows += [
+                {"class": name, "measure": measure, "of": pair, **value}
+                for measure, by in found[name]["measures"].items()
+                for pair, value in by.items()
+            ]
+        result = {
+            "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch")},
+            "settings": self.settings,
+            "subjects": [stack.subject for stack in self.dataset.stacks],
+            "classes": found,
+        }
+        write_json(self.folder / "realism.json", result)
+        write_csv(self.folder / "realism.csv", rows)
+        sheet(groups, self.channels).save(self.folder / "contact_sheet.png")
+        print(f"\nMade in {self.folder}:\n  realism.json, realism.csv, contact_sheet.png", flush=True)
+        return result
