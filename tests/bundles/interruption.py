@@ -69,7 +69,8 @@ def killed(train: Callable, folder: Path, output: Path, moment: str, resume: boo
     """
     (folder / "sitecustomize.py").write_text(PAUSE)
     paused = folder / f"paused at {moment}"
-    process = train(output, resume=resume, PYTHONPATH=str(folder), PAUSE_AT=moment, PAUSED=str(paused))
+    path = os.pathsep.join(part for part in (str(folder), os.environ.get("PYTHONPATH")) if part)
+    process = train(output, resume=resume, PYTHONPATH=path, PAUSE_AT=moment, PAUSED=str(paused))
     deadline = time.monotonic() + 200
     while not paused.exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0][-4000:]

@@ -220,7 +220,7 @@ def realism(
             for name, value in values.items():
                 found[name][pair].append(value)
     measures = {
-        name: {pair: mean_sd(values) for pair, values in by.items()} for name, by in found.items() if by[PAIRS[0]]
+        name: {pair: mean_sd(values) for pair, values in by.items()} for name, by in found.items() if any(by.values())
     }
     return {
         "features": features.name,

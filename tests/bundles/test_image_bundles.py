@@ -1,0 +1,150 @@
+"""The bundles that make images: each trained on tiny subjects, killed, resumed, used, evaluated, in two processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import pytest
+import torch
+
+from tests.bundles.interruption import finish, killed, read, unlike
+from tests.bundles.two_processes import torchrun
+from tests.conftest import ROOT
+
+SMALL = {
+    "brain2d": {"slices": "[36,113]", "batch_size": "8", "width": "0.05", "latent_size": "4"},
+    "flair2d": {"best": "8", "batch_size": "8", "width": "0.02", "latent_size": "4"},
+}
+"""What makes each small: thirteen or eight slices of each of the four training subjects."""
+
+OVERLAYS = {
+    "brain2d": ("wgan", "gradient_penalty", "paper"),
+    "flair2d": ("resize_convolution", "paper"),
+}
+RUN = {"max_epochs": "3", "validate_every": "3", "validation_images": "6", "montage_every": "3", "device": "cpu"}
+PAPER = {
+    "brain2d": {"grade": "None", "num_workers": "0", "width": "0.05"},
+    "flair2d": {"best": "8", "width": "0.02"},
+}
+"""What the paper's overlay sets and a tiny run must not."""
+
+
+class Images(NamedTuple):
+    """A bundle, and the folder that its training wrote."""
+
+    name: str
+    output: Path
+
+
+def config(name: str, *files: str) -> str:
+    return str([str(ROOT / "bundles" / name / "configs" / f"{file}.json") for file in files])
+
+
+def options(values: dict) -> list[str]:
+    return [str(part) for key, value in values.items() for part in (f"--{key}", value)]
+
+
+@pytest.fixture(scope="session", params=SMALL)
+def name(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def train(start_bundle: Callable, subjects_dir: Path, name: str) -> Callable:
+    """Start training into a folder."""
+
+    def start(output: Path, resume: bool = False, changes: dict | None = None, **environment: str):
+        values = {"dataset_dir": subjects_dir, "output_dir": output} | SMALL[name] | RUN
+        values |= (changes or {}) | ({"resume": "true"} if resume else {})
+        return start_bundle(name, *options(values), **environment)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def trained(train: Callable, name: str, tmp_path_factory) -> Images:
+    """Each bundle, trained for three epochs."""
+    output = tmp_path_factory.mktemp(f"tiny_{name}")
+    said = finish(train(output))
+    assert "val_frechet" in said and "synthesise" in said
+    return Images(name, output)
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(trained, train, tmp_path):
+    output = tmp_path / "out"
+    killed(train, tmp_path, output, "checkpoint 2", resume=False)
+    assert read(output)["run"]["epoch"] == 1
+    assert "Resumed after epoch 1 of 3" in finish(train(output, resume=True, changes={"num_workers": "2"}))
+    assert not unlike(read(output), read(trained.output))
+    weights = [folder / "models" / "model.pt" for folder in (output, trained.output)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_it_leaves_a_picture_of_real_and_synthetic_images(trained):
+    assert (trained.output / "logs" / "montage" / "epoch_00003.png").stat().st_size > 3000
+
+
+def test_stacks_come_out_with_the_training_subjects_as_parents(trained, bundle_workflow, tmp_path):
+    weights = str(trained.output / "models" / "model.pt")
+    with bundle_workflow(
+        trained.name, "inference", output_dir=str(tmp_path), weights=weights, count=5, stack=3, device="cpu"
+    ) as made:
+        made.run()
+    datalist = json.loads((tmp_path / "synthetic" / "datalist.json").read_text())
+    subjects = json.loads((trained.output / "models" / "model.json").read_text())
+    (record,) = subjects.values()
+    assert [item["images"] for item in datalist["training"]] == [3, 2]
+    assert all(item["derived_from"] == record["subjects"] for item in datalist["training"])
+    voxels = nib.load(tmp_path / "synthetic" / datalist["training"][0]["image"]).get_fdata()
+    shape = {"brain2d": (64, 64, 3), "flair2d": (256, 256, 3, 3)}[trained.name]
+    assert voxels.shape == shape and abs(voxels).max() <= 1 and voxels.std() > 0
+
+
+def test_evaluation_stands_between_anchors_and_is_on_subjects_never_seen(
+    trained, bundle_workflow, subjects_dir, tmp_path
+):
+    given = {"dataset_dir": str(subjects_dir), "weights": str(trained.output / "models" / "model.pt")}
+    given |= {"output_dir": str(tmp_path), "count": 20, "draws": 2, "device": "cpu", "section": "validation"}
+    with bundle_workflow(trained.name, "evaluate", **given) as made:
+        if trained.name == "flair2d":  # eight slices of one subject
+            with pytest.raises(RuntimeError) as caught:
+                made.run()
+            assert "at least 40 real images" in str(caught.value.__cause__)
+            return
+        made.run()
+    found = json.loads((tmp_path / "evaluation" / "realism.json").read_text())
+    frechet = found["classes"]["image"]["measures"]["frechet"]
+    assert frechet["half of real"]["mean"] < frechet["synthetic"]["mean"]
+    assert not set(found["subjects"]) & set(json.loads((trained.output / "datalist.json").read_text())["training"][0])
+    assert (tmp_path / "evaluation" / "contact_sheet.png").stat().st_size > 3000
+
+
+def test_every_overlay_trains(name, bundle_workflow, subjects_dir, tmp_path):
+    for overlay in OVERLAYS[name]:
+        changes = SMALL[name] | RUN | (PAPER[name] if overlay == "paper" else {})
+        values = {key: _parsed(value) for key, value in changes.items()}
+        values |= {"max_epochs": 1, "validate_every": 0, "montage_every": 2}
+        values |= {"dataset_dir": str(subjects_dir), "output_dir": str(tmp_path / overlay)}
+        with bundle_workflow(name, ("train", overlay), **values) as made:
+            made.run()
+        weights = torch.load(tmp_path / overlay / "models" / "model.pt", weights_only=True)
+        assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def _parsed(value: str) -> object:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return None if value == "None" else value
+
+
+def test_two_processes_train_and_one_writes(name, subjects_dir, tmp_path):
+    values = {"dataset_dir": subjects_dir, "output_dir": tmp_path / "out"} | SMALL[name] | RUN
+    values |= {"batch_size": "4", "max_epochs": "1"}
+    files = config(name, "train", "multi_gpu_train")
+    torchrun("-m", "monai.bundle", "run", "training", "--config_file", files, *options(values), folder=ROOT)
+    assert read(tmp_path / "out")["run"]["epoch"] == 1

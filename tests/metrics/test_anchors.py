@@ -1,0 +1,122 @@
+"""A set of images against another, between two anchors; and the validation of a training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mrsynth.metrics import RealismValidator, realism, realism_table
+from mrsynth.metrics.realism import PAIRS, Noise, standardised
+
+
+class Means:
+    """Features that can be worked out: the means of the image's four quarters, and of its channels."""
+
+    name, dimensions, standardise = "means of quarters", 5, False
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        quarters = torch.nn.functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2).flatten(1)
+        return torch.cat([quarters, images.std(dim=(1, 2, 3))[:, None]], dim=1)
+
+
+def pictures(count: int, seed: int, shift: float = 0.0) -> torch.Tensor:
+    """Smooth blobs whose brightness differs."""
+    random = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(count, 1, 4, 4, generator=random) * 0.2 + shift
+    return torch.nn.functional.interpolate(coarse, (32, 32), mode="bilinear").clamp(-1, 1)
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict:
+    return realism(pictures(200, 0), pictures(150, 1), Means(), draws=3, count=80, seed=4)
+
+
+def test_images_of_one_distribution_are_as_near_as_the_halves_of_the_real_ones(measured):
+    frechet, c2st = measured["measures"]["frechet"], measured["measures"]["c2st"]
+    assert frechet["synthetic"]["mean"] < 3 * frechet["half of real"]["mean"]
+    assert frechet["noise"]["mean"] > 5 * frechet["half of real"]["mean"]
+    assert abs(c2st["synthetic"]["mean"] - 0.5) < 0.15 and c2st["noise"]["mean"] > 0.7
+    assert abs(measured["measures"]["nn_fake"]["synthetic"]["mean"] - 0.5) < 0.15
+
+
+def test_others_lie_between_the_anchors():
+    shifted = realism(pictures(200, 0), pictures(150, 1, shift=0.06), Means(), draws=2, count=80)["measures"]["frechet"]
+    assert 3 * shifted["half of real"]["mean"] < shifted["synthetic"]["mean"] < shifted["noise"]["mean"]
+
+
+def test_a_result_says_what_it_rests_on_and_is_the_same_again(measured):
+    again = realism(pictures(200, 0), pictures(150, 1), Means(), draws=3, count=80, seed=4)
+    assert again == measured
+    assert measured["count"] == 80 and measured["draws"] == 3 and not measured["few"]
+    assert all(set(by) == set(PAIRS) and by["noise"]["n"] == 3 for by in measured["measures"].values())
+    said = realism_table(measured)
+    for word in ("means of quarters", "80 images", "200 real", "150 synthetic", "seed 4", "half of real", "noise"):
+        assert word in said
+
+
+def test_few_images_are_said_to_be_few_and_are_no_error():
+    few = realism(pictures(60, 0), pictures(25, 1), lambda_features(64), draws=1)
+    assert few["few"] and few["count"] == 25
+    assert "rank 24" in realism_table(few) and "tends to" in realism_table(few)
+
+
+def lambda_features(size: int):
+    """Features that are pixels."""
+
+    class Pixels(Means):
+        name, dimensions = "pixels", size
+
+        def __call__(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.adaptive_avg_pool2d(images, 8).flatten(1)
+
+    return Pixels()
+
+
+def test_blank_images_are_measured_all_the_same():
+    blank = realism(pictures(60, 0), torch.full((30, 1, 32, 32), -1.0), Means(), draws=1)
+    assert blank["measures"]["checkerboard"]["half of real"]["mean"] is not None
+    assert blank["measures"]["c2st"]["synthetic"]["mean"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "options", "fragments"),
+    [
+        (pictures(39, 0), pictures(30, 1), {}, {"expected": "40 real", "found": "39"}),
+        (pictures(40, 0), pictures(19, 1), {}, {"expected": "20 fake", "found": "19"}),
+        (pictures(40, 0), pictures(30, 1)[:, :, :16], {}, {"found": "(1, 16, 32)"}),
+        (pictures(40, 0), pictures(30, 1), {"draws": 0}, {"where": "draws"}),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(refused, real, fake, options, fragments):
+    with refused(**fragments):
+        realism(real, fake, Means(), **options)
+
+
+def test_noise_has_the_moments_asked_for_and_is_read_one_by_one():
+    noise = Noise(50, (1, 32, 32), -0.2, 0.1, 3)
+    values = torch.stack([noise[i] for i in range(50)])
+    assert values.mean() == pytest.approx(-0.2, abs=0.01) and values.std() == pytest.approx(0.1, abs=0.01)
+    assert torch.equal(noise[7], Noise(50, (1, 32, 32), -0.2, 0.1, 3)[7])
+    with pytest.raises(IndexError):
+        noise[50]
+
+
+def test_standardising_is_by_the_real_ones():
+    real, fake = torch.randn(100, 3) * 5 + 2, torch.zeros(10, 3)
+    real[:, 1] = 7
+    of_real, of_fake = standardised(real, fake)
+    assert of_real.shape == (100, 2) and torch.allclose(of_real.std(dim=0), torch.ones(2), atol=1e-4)
+    assert np.allclose(of_fake[0], [(0 - real[:, i].mean()) / real[:, i].std() for i in (0, 2)], atol=1e-4)
+
+
+def test_validation_measures_each_class_and_falls_as_images_get_better():
+    real = [pictures(60, 0), pictures(60, 1, 0.4)]
+    worse = RealismValidator(lambda c, n: pictures(n, 5, 0.8), real, ["no tumour", "t1, tumour"], Means())
+    better = RealismValidator(lambda c, n: pictures(n, 5, 0.4 * c), real, ["no tumour", "t1, tumour"], Means())
+    for validator in (worse, better):
+        validator.run(1)
+    assert set(better.state.metrics) == {"val_frechet", "val_frechet_no_tumour", "val_frechet_t1_tumour"}
+    found = better.state.metrics
+    assert found["val_frechet"] == pytest.approx((found["val_frechet_no_tumour"] + found["val_frechet_t1_tumour"]) / 2)
+    assert found["val_frechet"] < worse.state.metrics["val_frechet"] / 5
