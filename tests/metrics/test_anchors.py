@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrsynth.metrics import RealismValidator, realism, realism_table
+from mrsynth.metrics import RealismValidator, class_obedience, realism, realism_table
 from mrsynth.metrics.realism import PAIRS, Noise, standardised
 
 
@@ -58,7 +58,12 @@ def test_a_result_says_what_it_rests_on_and_is_the_same_again(measured):
 def test_few_images_are_said_to_be_few_and_are_no_error():
     few = realism(pictures(60, 0), pictures(25, 1), lambda_features(64), draws=1)
     assert few["few"] and few["count"] == 25
-    assert "rank 24" in realism_table(few) and "tends to" in realism_table(few)
+    assert "rank 24" in realism_table(few) and "by extrapolation" in realism_table(few)
+
+
+def test_very_few_images_are_measured_without_an_extrapolation():
+    few = realism(pictures(24, 0), pictures(12, 1), Means(), draws=2)
+    assert few["frechet_extrapolated"] is None and few["count"] == 12 and realism_table(few)
 
 
 def lambda_features(size: int):
@@ -82,8 +87,8 @@ def test_blank_images_are_measured_all_the_same():
 @pytest.mark.parametrize(
     ("real", "fake", "options", "fragments"),
     [
-        (pictures(39, 0), pictures(30, 1), {}, {"expected": "40 real", "found": "39"}),
-        (pictures(40, 0), pictures(19, 1), {}, {"expected": "20 fake", "found": "19"}),
+        (pictures(19, 0), pictures(30, 1), {}, {"expected": "20 real", "found": "19"}),
+        (pictures(40, 0), pictures(9, 1), {}, {"expected": "10 fake", "found": "9"}),
         (pictures(40, 0), pictures(30, 1)[:, :, :16], {}, {"found": "(1, 16, 32)"}),
         (pictures(40, 0), pictures(30, 1), {"draws": 0}, {"where": "draws"}),
     ],
@@ -120,3 +125,25 @@ def test_validation_measures_each_class_and_falls_as_images_get_better():
     found = better.state.metrics
     assert found["val_frechet"] == pytest.approx((found["val_frechet_no_tumour"] + found["val_frechet_t1_tumour"]) / 2)
     assert found["val_frechet"] < worse.state.metrics["val_frechet"] / 5
+
+
+def classes(count: int, seed: int, apart: float) -> list[torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    return [torch.randn(count, 6, generator=random) + apart * c * torch.eye(6)[c] for c in range(3)]
+
+
+def test_obedient_images_are_named_as_often_as_real_ones_and_others_by_chance():
+    training, real = classes(100, 0, 3.0), classes(60, 1, 3.0)
+    obedient = class_obedience(training, real, classes(50, 2, 3.0))
+    assert (
+        obedient["real"]["accuracy"] > 0.7 and abs(obedient["fake"]["accuracy"] - obedient["real"]["accuracy"]) < 0.15
+    )
+    assert obedient["p_value"] < 1e-6 and obedient["fake"]["n"] == [50, 50, 50]
+    assert all(sum(row) == pytest.approx(1) for row in obedient["fake"]["confusion"])
+    deaf = class_obedience(training, real, classes(50, 3, 0.0))
+    assert abs(deaf["fake"]["accuracy"] - 1 / 3) < 0.12 and deaf["p_value"] > 0.01
+
+
+def test_a_class_without_images_is_refused(refused):
+    with refused(expected="each of some images", where="fake"):
+        class_obedience(classes(5, 0, 1), classes(5, 1, 1), [*classes(5, 2, 1)[:2], torch.empty(0, 6)])

@@ -44,9 +44,7 @@ def test_every_item_is_there_and_is_the_patch_that_it_says(store, women):
         seen = read_examination(item, SEQUENCES, OPTIONS["size"])
         for entry in mine:
             row, column = entry["centre"]
-            np.testing.assert_array_equal(
-                stack[entry["row"], :, 32, 32], seen.channels[:, column, row, entry["slice"]]
-            )
+            np.testing.assert_array_equal(stack[entry["row"], :, 32, 32], seen.channels[:, column, row, entry["slice"]])
             lesion = seen.lesions[column, row, entry["slice"]]
             assert lesion == (entry["lesion"] or 0)
             assert CLASSES[entry["class"]] == item["lesions"].get(str(lesion), "healthy")
@@ -126,9 +124,7 @@ def test_fewer_sequences_and_classes(write, tmp_path):
     """A set without T2 and without benign lesions, as several public ones are."""
     folder = write({"A": {1: "malignant"}, "B": {2: "malignant"}})
     wanted = ["t1_pre", "t1_post1", "t1_post2"]
-    index = read(
-        cut_patches(folder, tmp_path / "out", **OPTIONS, classes=("healthy", "malignant"), sequences=wanted)
-    )
+    index = read(cut_patches(folder, tmp_path / "out", **OPTIONS, classes=("healthy", "malignant"), sequences=wanted))
     assert index["channels"] == [*wanted, "sub"] and index["classes"] == ["healthy", "malignant"]
     assert {item["class"] for item in index["items"]} == {0, 1}
     assert np.load(tmp_path / "out/patches/A.npy").shape[1] == 4
@@ -187,12 +183,9 @@ def test_bad_subjects_are_named_together_or_left_out(write, tmp_path, refused):
     (folder / "B/t2.nii.gz").write_bytes(b"no image")
     (folder / "C/label.nii.gz").write_bytes((folder / "A/label.nii.gz").read_bytes())
     options = OPTIONS | {"test": 0}
-    with refused(found="2 of 4", do="--skip_bad") as _, pytest.raises(ValueError) as error:
-        try:
+    for fault in ("2 of 4", "B: named as gzip-compressed", "C: lesion 2 of C has no class"):
+        with refused(found=fault, do="--skip_bad"):
             cut_patches(folder, tmp_path / "out", **options)
-        finally:
-            pass
-    del error
     assert not (tmp_path / "out/index.json").exists() and (tmp_path / "out/patches/A.json").exists()
     index = read(cut_patches(folder, tmp_path / "out", **options, skip_bad=True))
     assert {item["subject"] for item in index["items"]} == {"A", "D"}

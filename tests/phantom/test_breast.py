@@ -1,4 +1,4 @@
-"""What a phantom breast MRI promises: header, contrast, lesions that look and enhance as theirs do, one whole folder."""
+"""What a phantom breast MRI promises: header, contrast, lesions that look and enhance as theirs do, whole folders."""
 
 from __future__ import annotations
 
@@ -301,6 +301,8 @@ def test_refuses_a_folder_in_use(tmp_path, cohort, refused):
     for other, found in others:
         with refused(found=found):
             make_breast_cohort(cohort, **({"subjects": 3, "seed": SEED, "matrix": 64} | other))
+    with refused(expected="file that can be written"):
+        make_breast_cohort(tmp_path / "file" / "data", subjects=1, matrix=64)
     assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
 
 
@@ -317,7 +319,7 @@ def test_failure_leaves_no_half_subject(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         path.write_bytes(b"whole")
 
-    monkeypatch.setattr(module, "_write", write)
+    monkeypatch.setattr(module, "write_volume", write)
     with pytest.raises(ValueError, match="space"):
         make_breast_cohort(tmp_path / "data", subjects=1, matrix=64)
     assert os.listdir(tmp_path / "data") == ["cohort.json"]

@@ -154,7 +154,7 @@ def test_failure_leaves_nothing(tmp_path, monkeypatch, workers):
             if made:
                 raise OSError(28, "No space left on device")
             made.append(index)
-            module._write(folder / "Phantom_00000" / "part.nii.gz", np.zeros((2, 2, 2), np.int16), np.eye(4))
+            module.write_volume(folder / "Phantom_00000" / "part.nii.gz", np.zeros((2, 2, 2), np.int16), np.eye(4))
 
         monkeypatch.setattr(module, "write_subject", write)
         with pytest.raises(UserError, match="space"):

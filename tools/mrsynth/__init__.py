@@ -18,6 +18,7 @@ _ROOMS = (
     "manifest",
     "metrics",
     "networks",
+    "patches",
     "phantom",
     "segmentation",
     "study",

@@ -9,6 +9,7 @@ import fire
 from mrsynth.errors import UserError
 from mrsynth.images import compare
 from mrsynth.manifest import index, summary
+from mrsynth.patches import cut_patches
 from mrsynth.phantom import make_cohort
 
 
@@ -31,7 +32,7 @@ def told(result: object) -> object:
     return result
 
 
-COMMANDS = {"compare": compare, "index": index, "phantom": phantom}
+COMMANDS = {"compare": compare, "index": index, "patches": cut_patches, "phantom": phantom}
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
 """What belongs to breast2d alone; imported eagerly, so that servers which reload ``scripts`` see all of it."""
 
-from . import networks
+from . import data, networks
 
-__all__ = ["networks"]
+__all__ = ["data", "networks"]

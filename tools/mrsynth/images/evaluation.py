@@ -15,8 +15,8 @@ from mrsynth.files import write_csv, write_json
 from mrsynth.images.pictures import sheet
 from mrsynth.images.reading import SlicesOf
 from mrsynth.images.stacks import ImageDataset
-from mrsynth.metrics import Features, realism, realism_table
-from mrsynth.metrics.realism import LEAST
+from mrsynth.metrics import Features, class_obedience, realism, realism_table
+from mrsynth.metrics.realism import LEAST, features_of
 
 SHOWN = 10
 """Images of each class on the contact sheet."""
@@ -34,6 +34,8 @@ class Evaluation:
         record: of the weights.
         settings: of data and network.
         output_dir: folder.
+        training: real images that the weights were trained on, for a classifier that then names the class of the
+            synthetic ones; None for no such test.
         count: images of each set in a draw, and synthetic images of a class.
         draws: how often images are drawn.
         seed: of all draws.
@@ -49,12 +51,14 @@ class Evaluation:
         record: Mapping[str, Any],
         settings: Mapping[str, Any],
         output_dir: str | os.PathLike,
+        training: ImageDataset | None = None,
         count: int = 1000,
         draws: int = 10,
         seed: int = 0,
     ) -> None:
         self.make, self.dataset, self.classes, self.channels = make, dataset, list(classes), list(channels)
         self.features, self.record, self.settings = features, record, dict(settings)
+        self.training = training
         self.folder = Path(output_dir) / "evaluation"
         self.count, self.draws, self.seed = count, draws, seed
 
@@ -73,9 +77,10 @@ class Evaluation:
                     "section",
                     "evaluate on a section with more subjects (--section), or with wider slices",
                 )
-        found, groups, rows = {}, [], []
+        found, groups, rows, made = {}, [], [], []
         for number, (name, part) in enumerate(parts.items()):
             fake = self.make(number, self.count)
+            made.append(self.features(fake))
             options = {"draws": self.draws, "count": self.count, "seed": self.seed}
             real = SlicesOf(part)
             found[name] = realism(real, fake, self.features, progress=lambda x: tqdm(x, desc="draws"), **options)
@@ -89,14 +94,41 @@ class Evaluation:
                 for measure, by in found[name]["measures"].items()
                 for pair, value in by.items()
             ]
-        result = {
+        result: dict[str, Any] = {
             "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch")},
             "settings": self.settings,
             "subjects": [stack.subject for stack in self.dataset.stacks],
             "classes": found,
         }
+        if self.training is not None and len(self.classes) > 1:
+            result["obedience"] = self._obedience(made)
+            print(obedience_table(result["obedience"], self.classes), flush=True)
         write_json(self.folder / "realism.json", result)
         write_csv(self.folder / "realism.csv", rows)
         sheet(groups, self.channels).save(self.folder / "contact_sheet.png")
         print(f"\nMade in {self.folder}:\n  realism.json, realism.csv, contact_sheet.png", flush=True)
         return result
+
+    def _obedience(self, made: list[torch.Tensor]) -> dict[str, Any]:
+        """What a classifier of the training subjects' images says of the synthetic ones."""
+        known, real = (
+            [self._features(dataset.of_class(number)) for number in range(len(self.classes))]
+            for dataset in (self.training, self.dataset)
+            if dataset is not None
+        )
+        return class_obedience(known, real, made)
+
+    def _features(self, dataset: ImageDataset) -> torch.Tensor:
+        """Of up to ``count`` images."""
+        return features_of(dataset.sample(self.count, self.seed), self.features)[0]
+
+
+def obedience_table(result: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """What :func:`~mrsynth.metrics.class_obedience` found, for people."""
+    lines = ["\nA classifier of real training images names the class (shares of each row)"]
+    for kind, words in (("real", "real images of other subjects"), ("fake", "synthetic images")):
+        lines.append(f"  {words}: {result[kind]['accuracy']:.1%} right, chance {result['chance']:.1%}")
+        lines.append(f"    {'':24}" + "".join(f"{name:>14}" for name in classes))
+        for name, row in zip(classes, result[kind]["confusion"], strict=True):
+            lines.append(f"    {name:24}" + "".join(f"{share:>14.2f}" for share in row))
+    return "\n".join(lines)

@@ -8,6 +8,7 @@ from mrsynth.metrics.fidelity import BrainSSIM, fidelity, ssim_map
 from mrsynth.metrics.frechet import GaussianStatistics, frechet_distance, frechet_extrapolated
 from mrsynth.metrics.kernel import kernel_distance
 from mrsynth.metrics.neighbours import density_coverage, nearest_neighbour_accuracy, precision_recall
+from mrsynth.metrics.obedience import class_obedience
 from mrsynth.metrics.overlap import MEASURES, RegionDice, region_scores, to_label
 from mrsynth.metrics.realism import RealismValidator, realism, realism_table
 from mrsynth.metrics.summary import mean_sd, mean_sd_text
@@ -24,6 +25,7 @@ __all__ = [
     "RegionDice",
     "build_features",
     "checkerboard_energy",
+    "class_obedience",
     "classifier_two_sample_test",
     "contrast",
     "density_coverage",

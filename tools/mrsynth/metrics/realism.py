@@ -47,8 +47,11 @@ ON_IMAGES = {
 }
 """Measures of one set of images."""
 
-LEAST = 20
+LEAST = 10
 """Images of a set."""
+
+EXTRAPOLATED = 20
+"""Images of a set from which the Fréchet distance is extrapolated."""
 
 
 class Images(Protocol):
@@ -181,7 +184,8 @@ def realism(
     Returns:
         ``features`` (name), ``dimensions``, ``real`` and ``fake`` (images there are), ``count`` (in a draw), ``draws``,
         ``seed``; ``measures``: by name, then by :data:`PAIRS`, ``mean``, ``sd`` and ``n``; ``frechet_extrapolated``,
-        what the distance tends to with many images; ``few``: whether there are fewer images than features.
+        what the distance tends to with many images (None of fewer than 20); ``few``: whether there are fewer images
+        than features.
 
     Raises:
         UserError: too few images, no draws, or sizes that differ.
@@ -232,7 +236,9 @@ def realism(
         "seed": seed,
         "few": taken <= of_real.shape[1],
         "measures": measures,
-        "frechet_extrapolated": frechet_extrapolated(of_real, of_fake, seed=seed),
+        "frechet_extrapolated": frechet_extrapolated(of_real, of_fake, seed=seed)
+        if min(len(real), len(fake)) >= EXTRAPOLATED
+        else None,
     }
 
 
@@ -259,8 +265,9 @@ def realism_table(result: Mapping[str, Any], title: str = "") -> str:
     if result["few"]:
         rank, towards = result["count"] - 1, result["frechet_extrapolated"]
         lines.append(
-            f"fewer images than the {result['dimensions']} features: covariances have rank {rank} at most; with many "
-            f"images the Fréchet distance tends to {towards['extrapolated']:.1f}"
+            f"fewer images than the {result['dimensions']} features: covariances have rank {rank} at most, and the "
+            "Fréchet distance is greater than with many images"
+            + (f" ({towards['extrapolated']:.1f} by extrapolation)" if towards else "")
         )
     return "\n".join(lines)
 

@@ -17,26 +17,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
-from filelock import FileLock
-from isal import igzip
 from tqdm import tqdm
 
 from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError
-from mrsynth.files import atomic_path, umask, unwritable, write_json
-from mrsynth.home import cache_home
+from mrsynth.files import umask, unwritable, write_json
+from mrsynth.phantom.folders import CARD, MOST_SUBJECTS, cached, standing, write_volume
 from mrsynth.phantom.grid import Grid
 from mrsynth.phantom.subject import make_subject
 
 GENERATOR = 1
 """Version of what a seed means. Raise it whenever a change moves a voxel: cached cohorts are then made anew."""
 
-CARD = "cohort.json"
 NAME = "Phantom_{:05d}"
-MOST_SUBJECTS = 100_000
-"""Ids have five digits."""
 
 
 def make_cohort(
@@ -66,7 +59,7 @@ def make_cohort(
     out = Path(out_dir).expanduser().absolute()
     card = _card(subjects, seed, spacing)
     _check_workers(workers)
-    present = _look(out, card)
+    present = standing(out, card)
     missing = [index for index in range(subjects) if not _complete(out, index)]
     if present and not missing:
         if present["subjects"] != subjects:
@@ -112,27 +105,8 @@ def default_cohort(subjects: int = 20, seed: int = 0, spacing: float = 2.0) -> P
         UserError: as `make_cohort`; or the cache folder cannot be written.
     """
     card = _card(subjects, seed, spacing)
-    home = cache_home() / "phantom"
-    out = home / f"g{GENERATOR}-seed{seed}-n{subjects}-{spacing:g}mm"
-    if _ready(out, card):
-        return out
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(home / f"{out.name}.lock")
-        lock.acquire()
-    except OSError as error:
-        raise UserError(
-            "a cache folder that can be written", str(error), home, "set MRSYNTH_HOME to a folder of your own"
-        ) from error
-    try:
-        if not _ready(out, card):
-            # whatever a killed process left behind: nobody else builds while the lock is held
-            for leftover in home.glob(f".tmp-{out.name}-*"):
-                shutil.rmtree(leftover, ignore_errors=True)
-            make_cohort(out, subjects, seed, spacing)
-    finally:
-        lock.release()
-    return out
+    name = f"g{GENERATOR}-seed{seed}-n{subjects}-{spacing:g}mm"
+    return cached(name, lambda out: _ready(out, card), lambda out: make_cohort(out, subjects, seed, spacing))
 
 
 def write_subject(folder: Path, index: int, seed: int, spacing: float) -> None:
@@ -140,21 +114,8 @@ def write_subject(folder: Path, index: int, seed: int, spacing: float) -> None:
     image, label, affine = make_subject(seed, index, spacing)
     name = NAME.format(index)
     for sequence, volume in zip(SEQUENCES, image, strict=True):
-        _write(folder / name / f"{name}_{sequence}.nii.gz", volume, affine)
-    _write(folder / name / f"{name}_seg.nii.gz", label, affine)
-
-
-def _write(path: Path, volume: np.ndarray, affine: np.ndarray) -> None:
-    """A NIfTI whose header says what BraTS's say."""
-    nifti = nib.Nifti1Image(volume, affine)
-    nifti.set_data_dtype(volume.dtype)
-    nifti.set_qform(affine, code=1)
-    nifti.set_sform(affine, code=1)
-    nifti.header.set_xyzt_units("mm")
-    # no time in the gzip header: same voxels, same bytes
-    packed = igzip.compress(nifti.to_bytes(), compresslevel=1, mtime=0)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(packed)
+        write_volume(folder / name / f"{name}_{sequence}.nii.gz", volume, affine)
+    write_volume(folder / name / f"{name}_seg.nii.gz", label, affine)
 
 
 def _card(subjects: int, seed: int, spacing: float) -> dict[str, Any]:
@@ -182,37 +143,6 @@ def _sensible_workers(subjects: int) -> int:
     """One for each core, but to start one takes longer than to make a subject, and each needs 1 GB of memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, 16, subjects // 2))
-
-
-def _look(out: Path, card: dict[str, Any]) -> dict[str, Any] | None:
-    """The card of the same cohort standing at ``out``; None where nothing stands; anything else is refused."""
-    do = "choose another folder, or delete this one"
-    if not out.exists():
-        return None
-    if not out.is_dir():
-        raise UserError("a folder, or nothing yet", "a file", out, "choose another folder")
-    try:
-        if not any(out.iterdir()):
-            return None
-    except OSError as error:
-        raise unwritable(out, error) from error
-    try:
-        found = json.loads((out / CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    wanted = "an empty folder, or the same cohort to complete"
-    if not isinstance(found, dict) or found.get("name") != card["name"]:
-        raise UserError(wanted, f"a folder with other files and no {CARD} of a phantom cohort", out, do)
-    other = [
-        f"{key} {found.get(key)} instead of {card[key]}"
-        for key in ("generator", "seed", "spacing_mm")
-        if found.get(key) != card[key]
-    ]
-    if not other and (not isinstance(found.get("subjects"), int) or found["subjects"] > card["subjects"]):
-        other = [f"{found.get('subjects')} subjects, more than the {card['subjects']} asked for"]
-    if other:
-        raise UserError(wanted, f"a phantom cohort with {', '.join(other)}", out, do)
-    return found
 
 
 def _complete(out: Path, index: int) -> bool:

@@ -1,0 +1,9 @@
+"""Patches of breast MRI: Haarburger 2019, sections 2 and 3.
+
+``python -m mrsynth patches --root DIR --out DIR`` cuts them once; a training then reads them as they are.
+"""
+
+from mrsynth.manifest.breasts import CLASSES, SEQUENCES, breast_datalist, read_cohort
+from mrsynth.patches.store import cut_patches
+
+__all__ = ["CLASSES", "SEQUENCES", "breast_datalist", "cut_patches", "read_cohort"]

@@ -1,0 +1,195 @@
+"""From one woman's files to 64x64 patches: Haarburger 2019, section 3.
+
+Intensities: no bias correction, as the paper; one line maps each series onto [0, 1023]: 0 (or the least value, where
+there are negative ones) becomes 0, and the value that one in ten thousand of the breasts' voxels exceeds becomes 1023;
+what is brighter is cut off. The T1 images share one line, so that enhancement is kept; T2 has its own. The subtraction
+is the difference of the mapped images, within [-1023, 1023].
+
+A patch is rows by columns as a radiologist looks at it, front at the top and her right side on the left. What lies
+outside the image is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from scipy import ndimage
+
+from mrsynth.errors import UserError
+from mrsynth.manifest.check import AFFINE_TOLERANCE, UnreadableFile, read_volume
+from mrsynth.patches.mask import find_breasts
+
+HIGHEST = 1023
+BRIGHTEST = 99.99
+"""Percentile of the breasts' voxels that becomes 1023."""
+
+SUBTRACTION = "sub"
+"""Name of the channel t1_post1 - t1_pre."""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """One woman's images on the common grid.
+
+    Attributes:
+        channels: int16 `(C, X, Y, Z)`: the sequences in [0, 1023], then the subtraction in [-1023, 1023]; x to her
+            left, y backwards, z towards the head.
+        lesions: `(X, Y, Z)`, 0 or a lesion's number.
+        breasts: bool `(X, Y, Z)`.
+        windows: the values in the files that became 0 and 1023, by series.
+    """
+
+    channels: np.ndarray
+    lesions: np.ndarray
+    breasts: np.ndarray
+    windows: dict[str, tuple[float, float]]
+
+
+def read_examination(item: Mapping[str, Any], sequences: Sequence[str], size: tuple[int, int, int]) -> Examination:
+    """Read a subject and bring it to the common grid and intensities.
+
+    Args:
+        item: of a datalist: ``subject``, ``image`` (a file for each sequence), and where there are findings ``label``
+            and ``lesions``.
+        sequences: what the files are; ``t1_pre`` and ``t1_post1`` among them.
+        size: voxels of the common grid, over the field of view of the files.
+
+    Raises:
+        UserError: a file that cannot be read or used, grids that differ, a lesion without a class, a class without a
+            lesion, a lesion that the common grid loses, or no breasts.
+    """
+    files = [*item["image"], *([item["label"]] if item.get("label") else [])]
+    volumes, spacing = _read(files)
+    label = volumes.pop() if item.get("label") else np.zeros(volumes[0].shape, dtype=np.uint8)
+    label = _check_lesions(item, label)
+    pre = sequences.index("t1_pre")
+    extent = [count * step for count, step in zip(volumes[0].shape, spacing, strict=True)]
+    images = [_resized(volume.astype(np.float32), size, "trilinear") for volume in volumes]
+    lesions = _resized(label.astype(np.float32), size, "nearest-exact").astype(label.dtype)
+    if lost := sorted(set(np.unique(label)) - set(np.unique(lesions))):
+        raise UserError(
+            f"lesions that can be seen on a grid of {size[0]}x{size[1]}x{size[2]}",
+            f"lesion {', '.join(map(str, lost))} of {item['subject']} falls between its voxels",
+            item["label"],
+            "cut on a finer grid (--size)",
+        )
+    steps = tuple(length / count for length, count in zip(extent, size, strict=True))
+    breasts = find_breasts(images[pre], steps, item["image"][pre])
+    channels = np.empty((len(images) + 1, *size), dtype=np.int16)
+    windows = {}
+    for series in ("t1", "t2"):
+        members = [number for number, name in enumerate(sequences) if name.startswith(series)]
+        if members:
+            windows[series] = low, high = _window([images[number] for number in members], breasts)
+        for number in members:
+            mapped = (images[number] - low) * np.float32(HIGHEST / (high - low))
+            channels[number] = np.rint(np.clip(mapped, 0, HIGHEST, out=mapped), out=mapped)
+    np.subtract(channels[sequences.index("t1_post1")], channels[pre], out=channels[-1])
+    return Examination(channels, lesions, breasts, windows)
+
+
+def lesion_centres(lesions: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """``(lesion, column, row, slice)`` for each slice that each lesion crosses: the centre of mass of what is there."""
+    centres = []
+    for number, box in enumerate(ndimage.find_objects(lesions), start=1):
+        for level in range(box[2].start, box[2].stop) if box else ():
+            part = lesions[box[0], box[1], level] == number
+            if part.any():
+                x, y = ndimage.center_of_mass(part)
+                centres.append((number, round(box[0].start + x), round(box[1].start + y), level))
+    return centres
+
+
+def healthy_centres(
+    examination: Examination, count: int, clear: int, rng: np.random.Generator
+) -> list[tuple[int, int, int]]:
+    """``(column, row, slice)`` of random points in the breasts with no lesion in the ``clear`` x ``clear`` pixels round
+    them: ``count``, or as many as there are."""
+    found = examination.lesions > 0
+    near = ndimage.maximum_filter(found, size=(clear, clear, 1), mode="constant") if found.any() else found
+    places = np.flatnonzero(examination.breasts & ~near)
+    chosen = np.sort(rng.choice(places, min(count, len(places)), replace=False))
+    return [(int(x), int(y), int(z)) for x, y, z in zip(*np.unravel_index(chosen, found.shape), strict=True)]
+
+
+def cut(channels: np.ndarray, column: int, row: int, level: int, size: int) -> np.ndarray:
+    """The patch `(C, size, size)`, rows by columns, whose pixel ``(size // 2, size // 2)`` is the given one."""
+    patch = np.zeros((len(channels), size, size), dtype=channels.dtype)
+    low = np.array([column, row]) - size // 2
+    start, stop = np.maximum(low, 0), np.minimum(low + size, channels.shape[1:3])
+    into = [slice(a - c, b - c) for a, b, c in zip(start, stop, low, strict=True)]
+    inside = channels[:, start[0] : stop[0], start[1] : stop[1], level]
+    patch[:, into[1], into[0]] = inside.transpose(0, 2, 1)
+    return patch
+
+
+def _read(files: Sequence[str]) -> tuple[list[np.ndarray], list[float]]:
+    """Volumes with axes in the directions LPS, and the size of their voxels in mm."""
+    volumes, first = [], None
+    for name in files:
+        try:
+            voxels, affine = read_volume(Path(name))
+        except UnreadableFile as error:
+            raise UserError("an image in NIfTI", str(error), name, "write it again") from error
+        if voxels.ndim == 4 and voxels.shape[3] == 1:
+            voxels = voxels[..., 0]
+        if voxels.ndim != 3 or voxels.dtype.kind not in "iufb":
+            raise UserError("numbers in three dimensions", f"{voxels.dtype} {voxels.shape}", name, "write it again")
+        if not np.isfinite(voxels).all():
+            raise UserError("voxels that are numbers", "NaN or infinite voxels", name, "write it again")
+        first = first or (name, voxels.shape, affine)
+        if voxels.shape != first[1] or not np.allclose(affine, first[2], rtol=0, atol=AFFINE_TOLERANCE):
+            raise UserError(
+                f"all files of a subject on the grid of {Path(first[0]).name}: {first[1]}, "
+                f"affine {np.round(first[2], 2).tolist()}",
+                f"{voxels.shape}, affine {np.round(affine, 2).tolist()}",
+                name,
+                "resample it to that grid first (labels by nearest neighbour)",
+            )
+        turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
+        volumes.append(nib.orientations.apply_orientation(voxels, turn))
+    turned = nib.orientations.io_orientation(affine)[:, 0].astype(int)
+    spacing = nib.affines.voxel_sizes(affine)
+    return volumes, [float(spacing[list(turned).index(axis)]) for axis in range(3)]
+
+
+def _check_lesions(item: Mapping[str, Any], label: np.ndarray) -> np.ndarray:
+    """The label as whole numbers, if its lesions are those that have a class."""
+    whole = np.rint(label).astype(np.int32)
+    classes = item.get("lesions", {})
+    there, known = set(map(int, np.unique(whole))) - {0}, set(map(int, classes))
+    name = item["subject"]
+    found = [f"lesion {number} of {name} has no class" for number in sorted(there - known)]
+    found += [f"lesion {number} of {name} has a class and no voxel" for number in sorted(known - there)]
+    if label.dtype.kind == "f" and not np.array_equal(whole, label):
+        found = [f"values of {name} that are not whole numbers"]
+    if found:
+        raise UserError(
+            "a class for each lesion in the label, and a lesion for each class",
+            "; ".join(found),
+            item.get("label", name),
+            "correct the label, or the table of lesions",
+        )
+    return whole
+
+
+def _resized(volume: np.ndarray, size: tuple[int, int, int], mode: str) -> np.ndarray:
+    """The same field of view in ``size`` voxels."""
+    if volume.shape == size:
+        return volume
+    tensor = torch.from_numpy(np.ascontiguousarray(volume))[None, None]
+    options = {"align_corners": False} if mode == "trilinear" else {}
+    return torch.nn.functional.interpolate(tensor, size=size, mode=mode, **options)[0, 0].numpy()
+
+
+def _window(images: Sequence[np.ndarray], breasts: np.ndarray) -> tuple[float, float]:
+    """What becomes 0, and what becomes 1023."""
+    low = min(0.0, *(float(image.min()) for image in images))
+    bright = np.percentile(np.concatenate([image[breasts] for image in images]), BRIGHTEST)
+    return low, max(float(bright), low + 1e-6)

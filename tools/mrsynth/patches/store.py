@@ -1,0 +1,339 @@
+"""A store of patches: cut once, then read by a training as it stands.
+
+::
+
+    OUT/index.json                what is in it; written last, so a store that has one is whole
+    OUT/patches/<subject>.npy     int16 (n, C, 64, 64), to be memory-mapped
+    OUT/patches/<subject>.json    of these n patches; with it a subject is complete, and is not cut again
+
+``index.json`` says ``channels``, ``classes``, ``size`` (rows, columns), ``scale`` and ``items``, a line each::
+
+    {"file": "patches/A.npy", "row": 3, "subject": "A", "class": 2, "section": "training", "slice": 14,
+     "centre": [row, column], "lesion": 1}
+
+``class`` is a place in ``classes``, ``lesion`` a number in the subject's label, null for a healthy patch; ``patient``
+stands there where it is known. In the units of a training a value of channel c is
+``value / scale["divide"][c] - scale["subtract"][c]``, which is within [-1, 1]: the sequences from [0, 1023], and the
+subtraction from [-1023, 1023] by 1023 alone, so that it remains half the difference of its two images, nothing new is 0
+and what motion has made darker is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from mrsynth import __version__
+from mrsynth.errors import UserError
+from mrsynth.files import atomic_path, unwritable, write_json
+from mrsynth.manifest import SECTIONS
+from mrsynth.manifest.breasts import CLASSES, MOST_LINES, SEQUENCES, Cohort, read_cohort
+from mrsynth.patches.cutting import (
+    BRIGHTEST,
+    HIGHEST,
+    SUBTRACTION,
+    cut,
+    healthy_centres,
+    lesion_centres,
+    read_examination,
+)
+
+INDEX, FOLDER = "index.json", "patches"
+VERSION = 1
+"""Of the cutting. Raise it whenever a change moves a value: older stores are then refused."""
+
+
+def cut_patches(
+    root: str | os.PathLike,
+    out: str | os.PathLike,
+    size: Sequence[int] = (512, 512, 32),
+    patch: int = 64,
+    clear: int = 32,
+    healthy: int = 100,
+    classes: str | Sequence[str] = CLASSES,
+    sequences: str | Sequence[str] = SEQUENCES,
+    seed: int = 0,
+    split: str = "random",
+    validation: float | int = 0.1,
+    test: float | int = 0.2,
+    folds: int | None = None,
+    fold: int = 0,
+    skip_bad: bool = False,
+    workers: int = 2,
+) -> Path:
+    """Cut the patches of a cohort of breast MRI into a store.
+
+    A run that was stopped goes on where it was; subjects whose files have changed are cut again.
+
+    Args:
+        root: a folder with ``subjects.csv`` and ``lesions.csv``, or a datalist (.json) that has a split already.
+        out: folder of the store.
+        size: voxels of the common grid, that all images are brought to; the paper's by default.
+        patch: pixels along each edge.
+        clear: a healthy patch has no lesion in so many pixels square round its centre.
+        healthy: healthy patches a subject; the paper has 984.
+        classes: those that the store must have patches of; give fewer for a set that lacks one.
+        sequences: columns of ``subjects.csv`` to cut; the subtraction of t1_pre from t1_post1 is added to them.
+        seed: of the split and of the healthy places.
+        split: ``random``, or ``ordered`` for the first subjects in order as training part.
+        validation: share or count of subjects for validation; 0 for none.
+        test: share or count of subjects for testing; 0 for none.
+        folds: k for k-fold cross-validation, in place of ``test``.
+        fold: which of the k parts is the test part, from 0.
+        skip_bad: leave subjects out that cannot be used, instead of stopping when all others are cut.
+        workers: threads; each holds one subject in memory.
+
+    Returns:
+        The index.
+
+    Raises:
+        UserError: as :func:`~mrsynth.patches.read_cohort`; subjects that cannot be used (all in one message); a class
+            that has no patch in the training part; a folder in use for another store.
+    """
+    out = Path(os.path.abspath(Path(out).expanduser()))
+    settings = _settings(size, patch, clear, healthy, classes, sequences, seed)
+    _check_count("workers", workers, 1)
+    folding = {"folds": folds, "fold": fold} if folds is not None else {}
+    cohort = read_cohort(
+        root, settings["sequences"], mode=split, seed=seed, validation=validation, test=test, **folding
+    )
+    settings["sequences"] = list(cohort.sequences)
+    _check(settings, cohort, root)
+    _look(out, settings)
+    items = [item for section in SECTIONS for item in cohort.sections[section]]
+    done, bad = _cut_all(items, settings, out, workers)
+    if bad and (not skip_bad or len(bad) == len(items)):
+        raise UserError(
+            "subjects whose files can be used",
+            f"{len(bad)} of {len(items)} cannot:\n    " + "\n    ".join(bad[:MOST_LINES])
+            + (f"\n    ... and {len(bad) - MOST_LINES} more" if len(bad) > MOST_LINES else ""),
+            root,
+            "repair these, or go on without them (--skip_bad); what is cut already is kept",
+        )  # fmt: skip
+    index = _index(cohort, done, settings, bad)
+    _refuse_empty([name for name, count in index["counts"]["training"].items() if not count], settings, root)
+    _write_index(out / INDEX, index)
+    print(_summary(index, out), flush=True)
+    return out / INDEX
+
+
+def _settings(
+    size: Sequence[int],
+    patch: int,
+    clear: int,
+    healthy: int,
+    classes: str | Sequence[str],
+    sequences: str | Sequence[str],
+    seed: int,
+) -> dict[str, Any]:
+    """What the patches depend on, as it is written down."""
+    for name, value, least in (("patch", patch, 2), ("clear", clear, 1), ("healthy", healthy, 0), ("seed", seed, 0)):
+        _check_count(name, value, least)
+    if not (isinstance(size, Sequence) and len(size) == 3 and all(isinstance(n, int) and n > 0 for n in size)):
+        raise UserError("three whole numbers", repr(size), "size", "give columns, rows and slices, such as 512,512,32")
+    names = {"classes": classes, "sequences": sequences}
+    chosen = {key: [value] if isinstance(value, str) else list(value) for key, value in names.items()}
+    if unknown := [name for name in chosen["classes"] if name not in CLASSES]:
+        raise UserError(f"some of {', '.join(CLASSES)}", ", ".join(map(str, unknown)), "classes", "choose among them")
+    return {
+        "version": VERSION,
+        "size": list(size),
+        "patch": patch,
+        "clear": clear,
+        "healthy": healthy,
+        "classes": [name for name in CLASSES if name in chosen["classes"]],
+        "sequences": chosen["sequences"],
+        "seed": seed,
+        "brightest": BRIGHTEST,
+    }
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"a whole number, {least} or more", repr(value), name, f"give another {name}")
+
+
+def _check(settings: Mapping[str, Any], cohort: Cohort, root: object) -> None:
+    """Refuse before the work what would be refused after it."""
+    needed = ("t1_pre", "t1_post1")
+    if missing := [name for name in needed if name not in cohort.sequences]:
+        raise UserError(
+            "the sequences t1_pre and t1_post1, whose difference is the last channel",
+            f"no {', '.join(missing)} among {', '.join(cohort.sequences)}",
+            root,
+            "add them to the tables and to --sequences",
+        )
+    present = {name for part in cohort.sections.values() for item in part for name in item.get("lesions", {}).values()}
+    if extra := present - set(settings["classes"]):
+        raise UserError(
+            f"lesions of the classes {', '.join(settings['classes'])}",
+            f"{', '.join(sorted(extra))} ones",
+            root,
+            "name their class as well (--classes), or take them out of the tables",
+        )
+    training = {name for item in cohort.sections["training"] for name in item.get("lesions", {}).values()}
+    training |= {"healthy"} if settings["healthy"] else set()
+    _refuse_empty([name for name in settings["classes"] if name not in training], settings, root)
+
+
+def _refuse_empty(classes: Sequence[str], settings: Mapping[str, Any], root: object) -> None:
+    if classes:
+        raise UserError(
+            f"patches of each class ({', '.join(settings['classes'])}) in the training part",
+            f"none of {', '.join(classes)}",
+            root,
+            "add subjects, give healthy places (--healthy), take another split, or cut without this class (--classes)",
+        )
+
+
+def _look(out: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds something else than the beginning of this store."""
+    expected = "an empty folder, or a store that was begun with the same settings"
+    do = "choose another folder, or delete this one"
+    if out.exists() and not out.is_dir():
+        raise UserError(expected, "a file", out, do)
+    if not out.is_dir():
+        return
+    if any(entry.name not in (INDEX, FOLDER) and not entry.name.startswith(".tmp-") for entry in out.iterdir()):
+        raise UserError(expected, "other files", out, do)
+    for sidecar in (out / FOLDER).glob("[!.]*.json"):
+        theirs = _read_json(sidecar).get("settings", {})
+        if differing := [key for key in settings if theirs.get(key) != settings[key]]:
+            told = ", ".join(f"{key} {theirs.get(key)} instead of {settings[key]}" for key in differing)
+            raise UserError(expected, f"patches cut with {told}", out, do)
+        return  # all are of one kind
+
+
+def _cut_all(
+    items: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], out: Path, workers: int
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """What each subject gave, by name, and what is wrong with the others."""
+    done, bad = {}, []
+    pool = ThreadPoolExecutor(workers)
+    try:
+        results = pool.map(partial(_cut_subject, settings, out), items)
+        results = tqdm(results, "cutting", len(items), leave=False, unit=" subjects")
+        for item, result in zip(items, results, strict=True):
+            if isinstance(result, UserError):
+                bad.append(f"{item['subject']}: {result.found} ({result.where}); expected {result.expected}")
+            else:
+                done[item["subject"]] = result
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return done, bad
+
+
+def _cut_subject(settings: Mapping[str, Any], out: Path, item: Mapping[str, Any]) -> dict[str, Any] | UserError:
+    """Cut one subject, unless it is there as it would be cut now.
+
+    Returns:
+        What its JSON says; or what is wrong with its files.
+    """
+    name, size, classes = item["subject"], settings["patch"], settings["classes"]
+    array, sidecar = (out / FOLDER / f"{name}{suffix}" for suffix in (".npy", ".json"))
+    try:
+        key = _key(item)
+        if array.is_file() and sidecar.is_file() and (there := _read_json(sidecar)).get("key") == key:
+            return there
+        seen = read_examination(item, settings["sequences"], tuple(settings["size"]))
+    except UserError as error:
+        return error
+    rows = [
+        {"class": classes.index(item["lesions"][str(number)]), "slice": level, "centre": [y, x], "lesion": number}
+        for number, x, y, level in lesion_centres(seen.lesions)
+    ]
+    if "healthy" in classes:
+        rng = np.random.default_rng([settings["seed"], int(hashlib.sha256(name.encode()).hexdigest()[:16], 16)])
+        rows += [
+            {"class": classes.index("healthy"), "slice": level, "centre": [y, x], "lesion": None}
+            for x, y, level in healthy_centres(seen, settings["healthy"], settings["clear"], rng)
+        ]
+    patches = np.zeros((len(rows), len(seen.channels), size, size), dtype=np.int16)
+    for patch, row in zip(patches, rows, strict=True):
+        patch[:] = cut(seen.channels, row["centre"][1], row["centre"][0], row["slice"], size)
+    (out / INDEX).unlink(missing_ok=True)  # it would speak of other patches, until it is written anew
+    with atomic_path(array) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, patches)
+    facts = {"key": key, "settings": settings, "windows": seen.windows, "patches": rows}
+    write_json(sidecar, facts)
+    return facts
+
+
+def _key(item: Mapping[str, Any]) -> str:
+    """Changes when a file of the subject is replaced or touched, or a lesion gets another class."""
+    files = [*item["image"], *([item["label"]] if item.get("label") else [])]
+    try:
+        stats = [(name, os.stat(name).st_size, os.stat(name).st_mtime_ns) for name in files]
+    except OSError as error:
+        raise UserError("files that can be read", str(error), item["subject"], "correct the tables") from error
+    return hashlib.sha256(json.dumps([stats, item.get("lesions", {})]).encode()).hexdigest()
+
+
+def _index(
+    cohort: Cohort, done: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any], bad: Sequence[str]
+) -> dict[str, Any]:
+    classes, channels = settings["classes"], [*cohort.sequences, SUBTRACTION]
+    items, counts = [], {}
+    for section in SECTIONS:
+        mine = []
+        for subject in cohort.sections[section]:
+            name = subject["subject"]
+            known = {key: subject[key] for key in ("patient", "derived_from") if subject.get(key)}
+            for row, facts in enumerate(done.get(name, {}).get("patches", [])):
+                mine.append(
+                    {"file": f"{FOLDER}/{name}.npy", "row": row, "subject": name, "section": section, **facts, **known}
+                )
+        tally = Counter(classes[item["class"]] for item in mine)
+        counts[section] = {name: tally[name] for name in classes}
+        items += mine
+    return {
+        "name": cohort.name,
+        "made_by": f"mrsynth {__version__}",
+        "channels": channels,
+        "classes": classes,
+        "size": [settings["patch"]] * 2,
+        "dtype": "int16",
+        "scale": {
+            "divide": [HIGHEST if name == SUBTRACTION else HIGHEST / 2 for name in channels],
+            "subtract": [int(name != SUBTRACTION) for name in channels],
+        },
+        "settings": settings,
+        "counts": counts,
+        "skipped": list(bad),
+        "items": items,
+    }
+
+
+def _write_index(path: Path, index: Mapping[str, Any]) -> None:
+    """As JSON with one item a line: there may be hundreds of thousands."""
+    head = json.dumps({key: value for key, value in index.items() if key != "items"}, indent=2)[:-2]
+    lines = ",\n    ".join(json.dumps(item) for item in index["items"])
+    with atomic_path(path) as temporary:
+        temporary.write_text(f'{head},\n  "items": [\n    {lines}\n  ]\n}}\n', encoding="utf-8")
+
+
+def _summary(index: Mapping[str, Any], out: Path) -> str:
+    lines = [f"{len(index['items'])} patches of {'x'.join(map(str, index['size']))} in {out}"]
+    for section, counts in index["counts"].items():
+        lines.append(f"  {section}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    return "\n".join([*lines, *(f"  left out: {line}" for line in index["skipped"][:MOST_LINES])])
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise unwritable(path, error) from error
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
