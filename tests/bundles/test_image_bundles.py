@@ -11,6 +11,7 @@ import nibabel as nib
 import pytest
 import torch
 
+from mrsynth.phantom import make_breast_cohort
 from tests.bundles.interruption import finish, killed, read, unlike
 from tests.bundles.two_processes import torchrun
 from tests.conftest import ROOT
@@ -18,17 +19,20 @@ from tests.conftest import ROOT
 SMALL = {
     "brain2d": {"slices": "[36,113]", "batch_size": "8", "width": "0.05", "latent_size": "4"},
     "flair2d": {"best": "8", "batch_size": "8", "width": "0.02", "latent_size": "4"},
+    "breast2d": {"grid": "[256,256,32]", "healthy": "6", "batch_size": "8", "width": "0.02", "latent_size": "4"},
 }
 """What makes each small: thirteen or eight slices of each of the four training subjects."""
 
 OVERLAYS = {
     "brain2d": ("wgan", "gradient_penalty", "paper"),
     "flair2d": ("resize_convolution", "paper"),
+    "breast2d": ("wgan", "gradient_penalty", "paper"),
 }
 RUN = {"max_epochs": "3", "validate_every": "3", "validation_images": "6", "montage_every": "3", "device": "cpu"}
 PAPER = {
     "brain2d": {"grade": "None", "num_workers": "0", "width": "0.05"},
     "flair2d": {"best": "8", "width": "0.02"},
+    "breast2d": {"healthy": "6", "num_workers": "0", "width": "0.02"},
 }
 """What the paper's overlay sets and a tiny run must not."""
 
@@ -54,11 +58,23 @@ def name(request) -> str:
 
 
 @pytest.fixture(scope="session")
-def train(start_bundle: Callable, subjects_dir: Path, name: str) -> Callable:
+def breasts(tmp_path_factory) -> Path:
+    """Eight small examinations."""
+    return make_breast_cohort(tmp_path_factory.mktemp("breasts") / "cohort", subjects=8, matrix=128)
+
+
+@pytest.fixture(scope="session")
+def data(name: str, request) -> Path:
+    """What the bundle is trained on."""
+    return request.getfixturevalue("breasts" if name == "breast2d" else "subjects_dir")
+
+
+@pytest.fixture(scope="session")
+def train(start_bundle: Callable, data: Path, name: str) -> Callable:
     """Start training into a folder."""
 
     def start(output: Path, resume: bool = False, changes: dict | None = None, **environment: str):
-        values = {"dataset_dir": subjects_dir, "output_dir": output} | SMALL[name] | RUN
+        values = {"dataset_dir": data, "output_dir": output} | SMALL[name] | RUN
         values |= (changes or {}) | ({"resume": "true"} if resume else {})
         return start_bundle(name, *options(values), **environment)
 
@@ -97,20 +113,18 @@ def test_stacks_come_out_with_the_training_subjects_as_parents(trained, bundle_w
     datalist = json.loads((tmp_path / "synthetic" / "datalist.json").read_text())
     subjects = json.loads((trained.output / "models" / "model.json").read_text())
     (record,) = subjects.values()
-    assert [item["images"] for item in datalist["training"]] == [3, 2]
+    assert [item["images"] for item in datalist["training"]] == [3, 2] * (3 if trained.name == "breast2d" else 1)
     assert all(item["derived_from"] == record["subjects"] for item in datalist["training"])
     voxels = nib.load(tmp_path / "synthetic" / datalist["training"][0]["image"]).get_fdata()
-    shape = {"brain2d": (64, 64, 3), "flair2d": (256, 256, 3, 3)}[trained.name]
+    shape = {"brain2d": (64, 64, 3), "flair2d": (256, 256, 3, 3), "breast2d": (64, 64, 3, 7)}[trained.name]
     assert voxels.shape == shape and abs(voxels).max() <= 1 and voxels.std() > 0
 
 
-def test_evaluation_stands_between_anchors_and_is_on_subjects_never_seen(
-    trained, bundle_workflow, subjects_dir, tmp_path
-):
-    given = {"dataset_dir": str(subjects_dir), "weights": str(trained.output / "models" / "model.pt")}
+def test_evaluation_stands_between_anchors_and_is_on_subjects_never_seen(trained, bundle_workflow, data, tmp_path):
+    given = {"dataset_dir": str(data), "weights": str(trained.output / "models" / "model.pt")}
     given |= {"output_dir": str(tmp_path), "count": 20, "draws": 2, "device": "cpu", "section": "validation"}
     with bundle_workflow(trained.name, "evaluate", **given) as made:
-        if trained.name == "flair2d":  # eight slices of one subject
+        if trained.name != "brain2d":  # few images of one subject
             with pytest.raises(RuntimeError) as caught:
                 made.run()
             assert "at least 20 real images" in str(caught.value.__cause__)
@@ -119,16 +133,17 @@ def test_evaluation_stands_between_anchors_and_is_on_subjects_never_seen(
     found = json.loads((tmp_path / "evaluation" / "realism.json").read_text())
     frechet = found["classes"]["image"]["measures"]["frechet"]
     assert frechet["half of real"]["mean"] < frechet["synthetic"]["mean"]
-    assert not set(found["subjects"]) & set(json.loads((trained.output / "datalist.json").read_text())["training"][0])
+    (record,) = json.loads((trained.output / "models" / "model.json").read_text()).values()
+    assert found["subjects"] and not set(found["subjects"]) & set(record["subjects"])
     assert (tmp_path / "evaluation" / "contact_sheet.png").stat().st_size > 3000
 
 
-def test_every_overlay_trains(name, bundle_workflow, subjects_dir, tmp_path):
+def test_every_overlay_trains(name, bundle_workflow, data, tmp_path):
     for overlay in OVERLAYS[name]:
         changes = SMALL[name] | RUN | (PAPER[name] if overlay == "paper" else {})
         values = {key: _parsed(value) for key, value in changes.items()}
         values |= {"max_epochs": 1, "validate_every": 0, "montage_every": 2}
-        values |= {"dataset_dir": str(subjects_dir), "output_dir": str(tmp_path / overlay)}
+        values |= {"dataset_dir": str(data), "output_dir": str(tmp_path / overlay)}
         with bundle_workflow(name, ("train", overlay), **values) as made:
             made.run()
         weights = torch.load(tmp_path / overlay / "models" / "model.pt", weights_only=True)
@@ -142,8 +157,8 @@ def _parsed(value: str) -> object:
         return None if value == "None" else value
 
 
-def test_two_processes_train_and_one_writes(name, subjects_dir, tmp_path):
-    values = {"dataset_dir": subjects_dir, "output_dir": tmp_path / "out"} | SMALL[name] | RUN
+def test_two_processes_train_and_one_writes(name, data, tmp_path):
+    values = {"dataset_dir": data, "output_dir": tmp_path / "out"} | SMALL[name] | RUN
     values |= {"batch_size": "4", "max_epochs": "1"}
     files = config(name, "train", "multi_gpu_train")
     torchrun("-m", "monai.bundle", "run", "training", "--config_file", files, *options(values), folder=ROOT)

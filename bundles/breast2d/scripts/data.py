@@ -8,8 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from mrsynth.errors import UserError
+from mrsynth.images import ImageDataset, patch_stacks
 from mrsynth.manifest import SECTIONS, check_lineage
+from mrsynth.metrics.realism import LEAST
 from mrsynth.patches import cut_patches
 
 NAMES = ("split", "grid", "healthy", "classes", "condition_critic", "latent_size", "width")
@@ -39,7 +43,18 @@ def store(
                 "make one: python -m mrsynth patches --root DIR --out DIR",
             )
         return index
-    return cut_patches(dataset_dir, Path(output_dir) / "patches", size=grid, healthy=healthy, **split)
+    folder = Path(output_dir) / "patches"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(".patches.lock")):  # of several processes one cuts
+        return cut_patches(dataset_dir, folder, size=grid, healthy=healthy, **split)
+
+
+def watched(index: str | os.PathLike, classes: Sequence[str]) -> ImageDataset:
+    """What synthetic patches are measured against while training: the validation part, where each class has patches
+    enough there, and else the training part (the paper measured against all it had)."""
+    validation = ImageDataset(patch_stacks(index, "validation"))
+    counts = [validation.classes.count(number) for number in range(len(classes))]
+    return validation if min(counts) >= LEAST else ImageDataset(patch_stacks(index, "training"))
 
 
 def subjects_of(index: str | os.PathLike) -> dict[str, list[dict[str, Any]]]:
