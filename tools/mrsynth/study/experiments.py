@@ -1,0 +1,201 @@
+"""The experiments of a paper on images: one bundle trained in several ways, each evaluated alike, side by side.
+
+Each experiment is a training, an evaluation and a set of images, each in a process and a folder of its own; one that
+was interrupted goes on, one that is complete is kept. At the end stand one contact sheet and one table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mrsynth.errors import UserError
+from mrsynth.files import atomic_path, sha256, write_csv
+from mrsynth.images import ContactSheet, read_images
+from mrsynth.metrics import mean_sd_text
+from mrsynth.metrics.realism import PAIRS
+from mrsynth.study.runner import Runner
+from mrsynth.study.steps import Step, refuse_other_definition
+from mrsynth.training import check_writable
+
+SHOWN = 10
+"""Images of each experiment on the contact sheet."""
+
+OUTPUTS = {
+    "train": "models/model.pt",
+    "evaluate": "evaluation/realism.json",
+    "synthesise": "synthetic/datalist.json",
+}
+"""The three steps of an experiment, and what is there at the end of each."""
+
+COLUMNS = {"frechet": "Fréchet", "nn_real": "1-NN real", "nn_fake": "1-NN fake", "c2st": "C2ST", "ms_ssim": "MS-SSIM"}
+"""Measures in the table; `realism.csv` of each experiment has all."""
+
+
+class Experiments:
+    """Run it for ``<output_dir>/experiments.{csv,md,png}``.
+
+    Args:
+        bundle_root: the bundle.
+        table: experiments: ``name``, ``train`` (names of configs, overlays after ``train.json``), ``options`` of the
+            training.
+        output_dir: a folder below it is each experiment's.
+        options: of every training, such as ``dataset_dir`` and ``max_epochs``; an experiment's own go before them.
+        evaluate_options: of every evaluation, such as ``count`` and ``section``.
+        rows: names of the experiments wanted; None: all.
+        parallel: processes at once.
+
+    Raises:
+        UserError: no such experiment, two of one name, or a config that is not there.
+    """
+
+    def __init__(
+        self,
+        bundle_root: str | os.PathLike,
+        table: Sequence[Mapping[str, Any]],
+        output_dir: str | os.PathLike,
+        options: Mapping[str, Any],
+        evaluate_options: Mapping[str, Any],
+        rows: Sequence[str] | None = None,
+        parallel: int = 1,
+    ) -> None:
+        names = [entry["name"] for entry in table]
+        wanted = names if rows is None else list(rows)
+        if unknown := [name for name in wanted if name not in names]:
+            raise UserError(f"experiments among {names}", str(unknown), "rows", "choose among these")
+        if len({folder_name(name) for name in names}) < len(names):
+            raise UserError("experiments of different names", str(names), "table", "rename one")
+        self.root, self.folder, self.parallel = Path(bundle_root), Path(output_dir).absolute(), parallel
+        self.options, self.evaluate_options = dict(options), dict(evaluate_options)
+        self.table = [entry for entry in table if entry["name"] in wanted]
+
+    def steps(self) -> list[Step]:
+        """Training, evaluation and images of each experiment.
+
+        Raises:
+            UserError: a config that is not there.
+        """
+        steps = []
+        for entry in self.table:
+            name, folder = entry["name"], self.folder / folder_name(entry["name"])
+            training = {**self.options, **entry.get("options", {})}
+            weights = folder / "train" / "models" / "model.pt"
+            data = {k: training[k] for k in ("dataset_dir", "datalist", "patches") if training.get(k)}
+            after = {**data, "weights": weights}
+            train = self._step(name, "train", folder, "training", entry.get("train", ["train.json"]), training)
+            evaluate, show = {**after, **self.evaluate_options}, {"weights": weights, "count": SHOWN}
+            steps += [
+                train,
+                self._step(name, "evaluate", folder, "evaluate", ["evaluate.json"], evaluate, train),
+                self._step(name, "synthesise", folder, "synthesise", ["inference.json"], show, train),
+            ]
+        return steps
+
+    def run(self) -> list[dict[str, Any]]:
+        """Run what is not complete, write sheet and table, and return the table's rows.
+
+        Raises:
+            UserError: a folder of other experiments, or all failed.
+        """
+        check_writable(self.folder)
+        steps = self.steps()
+        refuse_other_definition(steps)
+        outcomes = Runner(steps, self.folder, self.parallel).run()
+        failed = [f"{name}\n{outcome.reason}" for name, outcome in outcomes.items() if outcome.status == "failed"]
+        well = {name for name, outcome in outcomes.items() if outcome.status in ("done", "kept")}
+        complete = [e["name"] for e in self.table if all(f"{e['name']}: {kind}" in well for kind in OUTPUTS)]
+        for text in failed:
+            print(f"\nFailed: {text}", flush=True)
+        if not complete:
+            raise UserError("an experiment that comes to its end", "none", self.folder, "read the logs named above")
+        rows = [row for name in complete for row in self._rows(name)]
+        write_csv(self.folder / "experiments.csv", rows)
+        text = markdown(rows)
+        with atomic_path(self.folder / "experiments.md") as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+        sheet = ContactSheet([(name, images) for name in complete for images in self._images(name)])
+        sheet.save(self.folder / "experiments.png")
+        print(f"\n{text}\n\nMade in {self.folder}:\n  experiments.csv, experiments.md, experiments.png", flush=True)
+        return rows
+
+    def _step(
+        self,
+        experiment: str,
+        kind: str,
+        folder: Path,
+        run_id: str,
+        configs: Sequence[str],
+        options: Mapping[str, Any],
+        needs: Step | None = None,
+    ) -> Step:
+        files = [self.root / "configs" / config for config in configs]
+        if missing := [str(file) for file in files if not file.is_file()]:
+            raise UserError("configs of the bundle", f"no {', '.join(missing)}", experiment, "correct the table")
+        scripts = sorted((self.root / "scripts").glob("*.py"))
+        sources = {file: sha256(file) for file in [*files, *scripts]}
+        definition = {
+            "options": {k: v for k, v in options.items() if k != "weights"},
+            "sources": {file.name: digest for file, digest in sources.items()},
+        }
+        return Step(
+            f"{experiment}: {kind}",
+            kind,
+            folder / kind,
+            (run_id, "--config_file", str([str(file) for file in files])),
+            options,
+            definition,
+            self.folder,
+            sources,
+            inputs=() if needs is None else (needs.folder / "models" / "model.pt",),
+            outputs=(OUTPUTS[kind],),
+            needs=() if needs is None else (needs.name,),
+            resumable=kind == "train",
+        )
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        """One row a class: the measures, and those of the anchors."""
+        path = self.folder / folder_name(name) / "evaluate" / "evaluation" / "realism.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = []
+        for of_class, found in content["classes"].items():
+            row: dict[str, Any] = {"experiment": name, "class": of_class, "epoch": content["weights"].get("epoch")}
+            row |= {"count": found["count"], "features": found["features"]}
+            for measure in COLUMNS:
+                for pair in PAIRS:
+                    row[f"{measure}, {pair}"] = mean_sd_text(
+                        found["measures"].get(measure, {}).get(pair, {"mean": None, "sd": None})
+                    )
+            rows.append(row)
+        return rows
+
+    def _images(self, name: str) -> list[np.ndarray]:
+        """Its images `(SHOWN, H, W)`, a row a class, of the first channel."""
+        images = read_images(self.folder / folder_name(name) / "synthesise" / "synthetic" / "datalist.json")
+        stack = torch.stack([images[i][0] for i in range(len(images))]).numpy()
+        return [stack[i : i + SHOWN] for i in range(0, len(stack), SHOWN)]
+
+
+def folder_name(name: str) -> str:
+    """A name as that of a folder."""
+    return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_")
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as a Markdown table; the anchors beside each measure."""
+    classes = len({row["class"] for row in rows}) > 1
+    head = ["experiment", *(["class"] if classes else []), *COLUMNS.values()]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        cells = [row["experiment"], *([row["class"]] if classes else [])]
+        cells += [" / ".join(row[f"{measure}, {pair}"] for pair in PAIRS) for measure in COLUMNS]
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    features, count = rows[0]["features"], rows[0]["count"]
+    lines.append(f"\nEach: {' / '.join(PAIRS)}; mean (sd) over draws of {count} images. Features: {features}.")
+    return "\n".join(lines)
