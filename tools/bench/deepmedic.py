@@ -13,11 +13,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +22,7 @@ import torch
 from monai.transforms import Compose
 from torch import nn
 from torch.nn import functional as F
+from turns import answer, report, take_turns
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "deepmedic"
 FACTORS = (1, 3, 5)
@@ -170,43 +167,6 @@ WAYS: dict[str, Callable[[int], Iterator[None]]] = {
 }
 
 
-def worker(way: str, size: int) -> None:
-    """Advance one step for each line on standard input, and answer with its seconds and the peak memory in MB."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # what else is said does not answer
-    steps = WAYS[way](size)
-    next(steps)  # everything is made
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        next(steps)
-        taken = time.perf_counter() - start
-        print(taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=answers, flush=True)
-
-
-def compare(name: str, size: int, repeats: int, warm_up: int, unit: str, share: int) -> None:
-    """Let both ways of ``name`` take turns, and print the comparison."""
-    command = [sys.executable, __file__, "worker"]
-    processes = {
-        way: subprocess.Popen([*command, f"{name}_{way}", str(size)], stdin=-1, stdout=-1, text=True)
-        for way in ("plain", "ours")
-    }
-    rows: dict[str, list[tuple[float, float]]] = {way: [] for way in processes}
-    for _ in range(repeats + warm_up):
-        for way, process in processes.items():
-            process.stdin.write("step\n")
-            process.stdin.flush()
-            taken, memory = process.stdout.readline().split()
-            rows[way].append((float(taken) / share, float(memory)))
-    for process in processes.values():
-        process.stdin.close()
-        process.wait()
-    for way, values in rows.items():
-        median = statistics.median(v[0] for v in values[warm_up:])
-        print(f"{name} {way}: {median * 1000:8.0f} ms {unit}, peak {values[-1][1]:6.0f} MB")
-    ratio = statistics.median(a[0] / b[0] for a, b in zip(rows["ours"][warm_up:], rows["plain"][warm_up:], strict=True))
-    peak = rows["ours"][-1][1] / rows["plain"][-1][1]
-    print(f"{name} ours / plain: {ratio:.3f} in time, {peak:.3f} in peak memory", flush=True)
-
-
 def main(what: str = "both", steps: int = 6, batch: int = 10, volumes: int = 1, tile: int = 48) -> None:
     """Print the comparison.
 
@@ -217,14 +177,19 @@ def main(what: str = "both", steps: int = 6, batch: int = 10, volumes: int = 1, 
         volumes: how often the volume is segmented by each.
         tile: of the bundle's inferer.
     """
+    command = [sys.executable, __file__, "worker"]
     if what in ("training", "both"):
-        compare("train", batch, steps, 1, "a segment", batch)
+        ways = {way: [*command, f"train_{way}", str(batch)] for way in ("ours", "plain")}
+        report(take_turns(ways, steps, 1), "training", "a segment", batch)
     if what in ("inference", "both"):
-        compare("infer", tile, volumes, 0, "a volume", 1)
+        ways = {way: [*command, f"infer_{way}", str(tile)] for way in ("ours", "plain")}
+        report(take_turns(ways, volumes, 0), "inference", "a volume")
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] == "worker":
-        worker(sys.argv[2], int(sys.argv[3]))
+        steps = WAYS[sys.argv[2]](int(sys.argv[3]))
+        next(steps)  # everything is made
+        answer(steps)
     else:
         fire.Fire(main)

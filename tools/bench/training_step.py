@@ -9,16 +9,13 @@ and the ratio of the processes' peak memory.
 
 from __future__ import annotations
 
-import resource
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import fire
 import torch
+from turns import answer, report, take_turns
 
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "tumor3d"
 
@@ -81,16 +78,6 @@ def ours(size: tuple[int, ...], maps: int) -> Iterator[None]:
         yield
 
 
-def worker(way: str, size: str, maps: int) -> None:
-    """Advance one step for each line on standard input, and answer with its seconds and the peak memory in MB."""
-    steps = {"bare": bare, "ours": ours}[way](tuple(int(n) for n in size.split(",")), maps)
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        next(steps)
-        taken = time.perf_counter() - start
-        print(taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
-
-
 def main(size: str = "96,96,32", maps: int = 32, steps: int = 6) -> None:
     """Print the comparison.
 
@@ -101,29 +88,13 @@ def main(size: str = "96,96,32", maps: int = 32, steps: int = 6) -> None:
     """
     size = ",".join(map(str, size)) if not isinstance(size, str) else size
     command = [sys.executable, __file__, "worker"]
-    processes = {
-        way: subprocess.Popen([*command, way, size, str(maps)], stdin=-1, stdout=-1, text=True)
-        for way in ("bare", "ours")
-    }
-    rows: dict[str, list[tuple[float, float]]] = {way: [] for way in processes}
-    for _ in range(steps + 2):
-        for way, process in processes.items():
-            process.stdin.write("step\n")
-            process.stdin.flush()
-            taken, memory = process.stdout.readline().split()
-            rows[way].append((float(taken), float(memory)))
-    for process in processes.values():
-        process.stdin.close()
-        process.wait()
-    for way, values in rows.items():
-        median = statistics.median(v[0] for v in values[2:])
-        print(f"{way}: {median * 1000:8.0f} ms a step, peak {values[-1][1]:6.0f} MB")
-    ratio = statistics.median(a[0] / b[0] for a, b in zip(rows["ours"][2:], rows["bare"][2:], strict=True))
-    print(f"ours / bare: {ratio:.3f} in time, {rows['ours'][-1][1] / rows['bare'][-1][1]:.3f} in peak memory")
+    rows = take_turns({way: [*command, way, size, str(maps)] for way in ("ours", "bare")}, steps, 2)
+    report(rows, "one move", "a step")
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] == "worker":
-        worker(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+        ways = {"bare": bare, "ours": ours}
+        answer(ways[sys.argv[2]](tuple(int(n) for n in sys.argv[3].split(",")), int(sys.argv[4])))
     else:
         fire.Fire(main)
