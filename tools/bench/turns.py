@@ -14,7 +14,7 @@ Rows = Mapping[str, Sequence[tuple[float, float]]]
 
 
 def answer(steps: Iterator[None]) -> None:
-    """In a worker: advance a step for each line on standard input, and answer with its seconds and peak memory in MB."""
+    """In a worker: advance a step for each line on standard input; answer with its seconds and peak memory in MB."""
     answers, sys.stdout = sys.stdout, sys.stderr  # what else is said does not answer
     for _ in sys.stdin:
         start = time.perf_counter()
