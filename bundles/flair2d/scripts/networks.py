@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from mrsynth.errors import UserError
+from mrsynth.networks import initialise_dcgan
 
 UPSAMPLING = ("transposed", "resize")
 """Transposed convolutions as table I, or nearest resize and a convolution, which leave no grid (Odena 2016)."""
@@ -60,7 +61,7 @@ class Generator(nn.Module):
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         layers += [nn.Dropout(dropout), nn.ConvTranspose2d(3, 3, 3, padding=1), nn.Tanh()]  # 3 x 256 x 256
         self.layers = nn.Sequential(*layers)
-        initialise(self)
+        initialise_dcgan(self)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         started = self.linear_norm(self.linear(latent))
@@ -107,7 +108,7 @@ class Critic(nn.Module):
             ]
             before = after
         self.layers = nn.Sequential(*layers, nn.Flatten(), Noise(noise), nn.Linear(before * 16, 1))  # 1
-        initialise(self)
+        initialise_dcgan(self)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.layers(image).flatten()
@@ -118,17 +119,6 @@ def _doubling(before: int, after: int, upsampling: str) -> list[nn.Module]:
     if upsampling == "transposed":
         return [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)]
     return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(before, after, 3, padding=1)]
-
-
-def initialise(network: nn.Module) -> None:
-    """Weights normal with variance 1 / inputs, biases 0: Chainer's default, and the poster names no other."""
-    for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            inputs = module.weight[0].numel()
-            if isinstance(module, nn.ConvTranspose2d):
-                inputs = module.weight[:, 0].numel() // (module.stride[0] * module.stride[1])
-            nn.init.normal_(module.weight, 0.0, inputs**-0.5)
-            nn.init.zeros_(module.bias)
 
 
 def build_generator(settings: Mapping[str, Any]) -> Generator:
