@@ -88,11 +88,8 @@ class CutSlicesd(Transform):
             numbers = [n for n in numbers if (tumours[n] > 0) == (self.keep == "tumour")]
         if self.best is not None:
             numbers = self._block(numbers, areas, tumours, subject)
-        pictures = [
-            [upright(np.take(as_array(image)[channel], n, self.axis), self.axis) for channel in self.channels]
-            for n in numbers
-        ]
-        masks = [upright(np.take(brain, n, self.axis), self.axis) for n in numbers]
+        pictures = upright(np.moveaxis(as_array(image), 1 + self.axis, 0)[numbers][:, self.channels], self.axis)
+        masks = upright(np.moveaxis(brain, self.axis, 0)[numbers], self.axis)
         item["slices"] = MetaTensor(self._resize(pictures, masks))
         item["numbers"] = [int(n) for n in numbers]
         item["tumour"] = [bool(tumours[n]) for n in numbers]
@@ -126,8 +123,9 @@ class CutSlicesd(Transform):
         first = int(sums.argmax())
         return numbers[first : first + wanted]
 
-    def _resize(self, pictures: list, masks: list) -> torch.Tensor:
-        if not pictures:
+    def _resize(self, pictures: np.ndarray, masks: np.ndarray) -> torch.Tensor:
+        """`(N, S, H, W)` of slices and their masks `(N, H, W)` as they are."""
+        if not len(pictures):
             return torch.empty((0, len(self.channels), *self.size), dtype=torch.float16)
         images = torch.from_numpy(np.ascontiguousarray(pictures, dtype=np.float32))
         inside = torch.from_numpy(np.ascontiguousarray(masks, dtype=np.float32))[:, None]

@@ -162,7 +162,8 @@ def upright(plane: np.ndarray, axis: int) -> np.ndarray:
     """A slice of an LPS volume as one looks at it: rows from the nose (axial) or from the vertex downwards.
 
     Args:
-        plane: what is left of `(X, Y, Z)` where ``axis`` was cut.
+        plane: what is left of `(X, Y, Z)` where ``axis`` was cut; or many such, `(..., first, second)`.
         axis: 0 sagittal, 1 coronal, 2 axial.
     """
-    return plane.T if axis == 2 else plane.T[::-1]
+    turned = np.swapaxes(plane, -1, -2)
+    return turned if axis == 2 else turned[..., ::-1, :]
