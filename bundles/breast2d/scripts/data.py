@@ -11,10 +11,10 @@ from typing import Any
 from filelock import FileLock
 
 from mrsynth.errors import UserError
-from mrsynth.images import ImageDataset, patch_stacks
+from mrsynth.images import ImageDataset
 from mrsynth.manifest import SECTIONS, check_lineage
 from mrsynth.metrics.realism import LEAST
-from mrsynth.patches import cut_patches
+from mrsynth.patches import cut_patches, patch_stacks
 
 NAMES = ("split", "grid", "healthy", "classes", "condition_critic", "latent_size", "width")
 """Settings of data and network: keys of ``train.json`` that trained weights record."""

@@ -6,7 +6,7 @@ from mrsynth.images.evaluation import Evaluation
 from mrsynth.images.latents import LatentDataset, Maker, latent, one_hot_size
 from mrsynth.images.pictures import ContactSheet, FixedNoise, sheet
 from mrsynth.images.reading import read_images
-from mrsynth.images.stacks import ImageDataset, Stack, patch_stacks, slice_classes, slice_stacks
+from mrsynth.images.stacks import ImageDataset, Stack, slice_classes, slice_stacks
 from mrsynth.images.writing import ImageWriter
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "compare",
     "latent",
     "one_hot_size",
-    "patch_stacks",
     "read_images",
     "sheet",
     "slice_classes",

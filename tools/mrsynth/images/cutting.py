@@ -25,7 +25,8 @@ KEEP = ("all", "tumour", "healthy")
 class CutSlicesd(Transform):
     """Cut ``image`` `(C, X, Y, Z)` in [-1, 1] into ``slices`` `(N, S, H, W)`, float16, background exactly -1.
 
-    Beside them come ``numbers`` (the slices' own) and ``tumour`` (whether each shows any), lists of N; the volumes go.
+    Beside them come ``numbers`` (the slices' own) and ``tumour`` (whether each shows any), lists of N; the volumes
+    ``image``, ``brain`` and ``label`` go. A subject without a label shows no tumour.
 
     Args:
         plane: ``sagittal``, ``coronal`` or ``axial``.
@@ -38,7 +39,6 @@ class CutSlicesd(Transform):
         sequences: names of those wanted, in this order.
         keep: one of :data:`KEEP`.
         least_brain: brain area that a slice needs, as a share of the subject's largest.
-        image_key, brain_key, label_key: of the volumes; a subject without a label shows no tumour.
 
     Raises:
         UserError: an unknown plane, sequence or ``keep``; slices outside the volume; fewer than ``best``.
@@ -53,9 +53,6 @@ class CutSlicesd(Transform):
         best: int | None = None,
         keep: str = "all",
         least_brain: float = 0.0,
-        image_key: str = "image",
-        brain_key: str = "brain",
-        label_key: str = "label",
     ) -> None:
         for name, value, known in (("plane", plane, PLANES), ("keep", keep, KEEP)):
             if value not in known:
@@ -73,12 +70,11 @@ class CutSlicesd(Transform):
         self.axis, self.slices, self.size = PLANES.index(plane), slices, tuple(size)
         self.channels, self.best, self.keep = [SEQUENCES.index(name) for name in sequences], best, keep
         self.least_brain = least_brain
-        self.image_key, self.brain_key, self.label_key = image_key, brain_key, label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
-        image, brain = item.pop(self.image_key), as_array(item.pop(self.brain_key))[0] > 0
-        tumour = as_array(item.pop(self.label_key))[0] > 0 if self.label_key in item else np.zeros_like(brain)
+        image, brain = item.pop("image"), as_array(item.pop("brain"))[0] > 0
+        tumour = as_array(item.pop("label"))[0] > 0 if "label" in item else np.zeros_like(brain)
         subject = item.get("subject", "subject")
         numbers = self._numbers(brain.shape, as_array(image.affine), subject)
         others = tuple(axis for axis in range(3) if axis != self.axis)

@@ -80,7 +80,7 @@ class Evaluation:
         found, groups, rows, made = {}, [], [], []
         for number, (name, part) in enumerate(parts.items()):
             fake = self.make(number, self.count)
-            made.append(self.features(fake))
+            made.append(fake)
             options = {"draws": self.draws, "count": self.count, "seed": self.seed}
             real = SlicesOf(part)
             found[name] = realism(real, fake, self.features, progress=lambda x: tqdm(x, desc="draws"), **options)
@@ -101,7 +101,7 @@ class Evaluation:
             "classes": found,
         }
         if self.training is not None and len(self.classes) > 1:
-            result["obedience"] = self._obedience(made)
+            result["obedience"] = self._obedience([self.features(fake) for fake in made])
             print(obedience_table(result["obedience"], self.classes), flush=True)
         write_json(self.folder / "realism.json", result)
         write_csv(self.folder / "realism.csv", rows)

@@ -15,20 +15,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from tqdm import tqdm
 
 from mrsynth.files import write_json
 from mrsynth.images.pictures import ContactSheet
 from mrsynth.manifest import load_datalist, write_datalist
 from mrsynth.synthesis.provenance import Recipe, cleared, versions
+from mrsynth.training import ResultWriter
 from mrsynth.transforms import write_nifti
 
 COLUMNS = 10
 """Images in a row of a stack's picture."""
 
 
-class ImageWriter:
+class ImageWriter(ResultWriter):
     """Ignite handler that writes what a generator makes of a :class:`~mrsynth.images.LatentDataset`, in its order.
 
     The same weights, seed and settings give the same bytes, in one run or in several.
@@ -82,13 +83,6 @@ class ImageWriter:
             if entry.suffix == ".json" and entry.name != "datalist.json":
                 self.recipe.read(entry, self.folder)
         return {n for name, _, numbers in self.stacks() if self._there(name) for n in numbers}
-
-    def attach(self, engine: Engine) -> None:
-        """Register with ``engine``."""
-        engine.add_event_handler(Events.STARTED, self._open)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        engine.add_event_handler(Events.COMPLETED, self._close)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._close)
 
     def __call__(self, engine: Engine) -> None:
         """Take the images of the iteration that has just ended, and write each stack that is full."""
@@ -157,12 +151,8 @@ class ImageWriter:
     def _there(self, name: str) -> bool:
         return all((self.folder / f"{name}{suffix}").is_file() for suffix in (".nii.gz", ".json"))
 
-    def _open(self, engine: Engine) -> None:
+    def make_bar(self, engine: Engine) -> tqdm:
+        """Of the images that are not there yet."""
         self.wanted = [entry for entry in self.stacks() if not self._there(entry[0])]
         total = sum(len(numbers) for _, _, numbers in self.wanted)
-        self.bar: tqdm = tqdm(total=total, unit=" images", desc="synthesising", file=sys.stdout)
-
-    def _close(self, engine: Engine, error: BaseException | None = None) -> None:
-        self.bar.close()
-        if error is not None:
-            raise error
+        return tqdm(total=total, unit=" images", desc="synthesising", file=sys.stdout)

@@ -146,16 +146,12 @@ def batches(images: Images, size: int = 64) -> Iterator[torch.Tensor]:
 
 def features_of(images: Images, features: Features) -> tuple[torch.Tensor, float, float]:
     """Features `(N, D)` of images that are read batch by batch, and the mean and standard deviation of their pixels."""
-    found, sums, squares, pixels = [], 0.0, 0.0, 0
+    found, moments = [], []
     for batch in batches(images):
         found.append(features(batch))
-        sums, squares, pixels = (
-            sums + float(batch.double().sum()),
-            squares + float(batch.double().square().sum()),
-            pixels + batch.numel(),
-        )
-    mean = sums / pixels
-    return torch.cat(found), mean, float(np.sqrt(max(squares / pixels - mean**2, 0)))
+        moments += [[image.mean(), image.square().mean()] for image in batch.double()]
+    mean, square = np.mean(moments, axis=0)
+    return torch.cat(found), float(mean), float(np.sqrt(max(square - mean**2, 0)))
 
 
 def realism(

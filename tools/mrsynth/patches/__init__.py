@@ -4,6 +4,7 @@
 """
 
 from mrsynth.manifest.breasts import CLASSES, SEQUENCES, breast_datalist, read_cohort
+from mrsynth.patches.reading import patch_stacks
 from mrsynth.patches.store import cut_patches
 
-__all__ = ["CLASSES", "SEQUENCES", "breast_datalist", "cut_patches", "read_cohort"]
+__all__ = ["CLASSES", "SEQUENCES", "breast_datalist", "cut_patches", "patch_stacks", "read_cohort"]

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.transforms import Transform
 from tqdm import tqdm
 
 from mrsynth.metrics import to_label
+from mrsynth.training import ResultWriter
 from mrsynth.transforms import check_grid_name, header_of, to_native, write_nifti
 from mrsynth.transforms.geometry import as_array
 
@@ -75,7 +76,7 @@ def background_outside(logits: torch.Tensor, image: torch.Tensor) -> torch.Tenso
     return torch.where(outside, certain.view(1, -1, 1, 1, 1), logits)
 
 
-class SegmentationWriter:
+class SegmentationWriter(ResultWriter):
     """Ignite handler that writes each predicted label as ``<output_dir>/segmentations/<subject>_seg.nii.gz``.
 
     Attach it to an evaluator whose postprocessing is :class:`FinishSegmentationd`.
@@ -87,13 +88,6 @@ class SegmentationWriter:
     def __init__(self, output_dir: str | os.PathLike) -> None:
         self.folder = Path(output_dir).expanduser().absolute() / "segmentations"
         self.written: list[Path] = []
-
-    def attach(self, engine: Engine) -> None:
-        """Register with ``engine``."""
-        engine.add_event_handler(Events.STARTED, self._open_bar)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        engine.add_event_handler(Events.COMPLETED, self._finish)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_bar)
 
     def __call__(self, engine: Engine) -> None:
         """Write the labels of the iteration that has just ended."""
@@ -107,14 +101,10 @@ class SegmentationWriter:
             self.written.append(path)
             self.bar.update()
 
-    def _open_bar(self, engine: Engine) -> None:
-        self.bar = tqdm(total=engine.state.epoch_length, unit="subject")
-
-    def _finish(self, engine: Engine) -> None:
-        self._close_bar(engine)
-        print(f"\nMade:\n  {len(self.written)} labels in {self.folder}", flush=True)
+    def make_bar(self, engine: Engine) -> tqdm:
+        """Of the subjects."""
+        return tqdm(total=engine.state.epoch_length, unit="subject")
 
     def _close_bar(self, engine: Engine, error: BaseException | None = None) -> None:
-        self.bar.close()
-        if error is not None:
-            raise error
+        super()._close_bar(engine, error)
+        print(f"\nMade:\n  {len(self.written)} labels in {self.folder}", flush=True)

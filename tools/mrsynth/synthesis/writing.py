@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from tqdm import tqdm
 
 from mrsynth.conventions import LABELS, SEQUENCES
@@ -23,6 +23,7 @@ from mrsynth.files import atomic_folder, write_json
 from mrsynth.manifest import load_datalist, write_datalist
 from mrsynth.synthesis.intensities import mapping, own_scale
 from mrsynth.synthesis.provenance import Recipe, cleared, digest, versions
+from mrsynth.training import ResultWriter
 from mrsynth.transforms import check_grid_name, header_of, write_nifti
 from mrsynth.transforms.geometry import as_array
 
@@ -58,7 +59,7 @@ def parents_in(
     return items
 
 
-class SubjectWriter:
+class SubjectWriter(ResultWriter):
     """Ignite handler that writes each synthesised subject, and knows which are there already.
 
     Attach it to an evaluator over :class:`~mrsynth.synthesis.TransplantPairs` whose postprocessing is
@@ -122,13 +123,6 @@ class SubjectWriter:
             if all((entry / file).is_file() for file in self._files(entry.name)):
                 places[int(sidecar["number"])] = int(sidecar["transplant"]["place"])
         return places
-
-    def attach(self, engine: Engine) -> None:
-        """Register with ``engine``."""
-        engine.add_event_handler(Events.STARTED, self._open_bar)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-        engine.add_event_handler(Events.COMPLETED, self._close_bar)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_bar)
 
     def __call__(self, engine: Engine) -> None:
         """Write the subjects of the iteration that has just ended."""
@@ -217,11 +211,7 @@ class SubjectWriter:
     def _files(self, name: str) -> list[str]:
         return [f"{name}_{kind}.nii.gz" for kind in (*SEQUENCES, "seg")]
 
-    def _open_bar(self, engine: Engine) -> None:
+    def make_bar(self, engine: Engine) -> tqdm:
+        """Of all subjects, those that are there counted as done."""
         there = self.count - (engine.state.epoch_length or 0)
-        self.bar = tqdm(total=self.count, initial=there, unit=" subjects", desc="synthesising", file=sys.stdout)
-
-    def _close_bar(self, engine: Engine, error: BaseException | None = None) -> None:
-        self.bar.close()
-        if error is not None:
-            raise error
+        return tqdm(total=self.count, initial=there, unit=" subjects", desc="synthesising", file=sys.stdout)

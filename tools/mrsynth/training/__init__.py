@@ -26,6 +26,7 @@ from mrsynth.training.sampling import (
     seed_everything,
 )
 from mrsynth.training.segmentation import SegmentationTrainer, initialise
+from mrsynth.training.writing import ResultWriter
 
 __all__ = [
     "ClassSampler",
@@ -38,6 +39,7 @@ __all__ = [
     "Picture",
     "Precision",
     "PrecisionInferer",
+    "ResultWriter",
     "Row",
     "RunHandlers",
     "SeededDataset",

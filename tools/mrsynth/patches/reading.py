@@ -1,0 +1,69 @@
+"""Patches of a store, as the stacks that a game is trained on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mrsynth.images import Stack
+
+
+class PatchRows:
+    """Rows of a store's file of integers, as float32 in [-1, 1] when asked for one.
+
+    Args:
+        file: ``.npy``, `(N, C, H, W)`, memory-mapped.
+        rows: those that count.
+        divide, subtract: of each channel; see :mod:`mrsynth.patches.store`.
+    """
+
+    def __init__(self, file: Path, rows: Sequence[int], divide: Sequence[float], subtract: Sequence[float]) -> None:
+        self.file, self.rows = file, list(rows)
+        self.array = np.load(file, mmap_mode="r", allow_pickle=False)
+        self.divide, self.subtract = list(divide), list(subtract)
+        self.scale = [torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (divide, subtract)]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(N, C, H, W)`."""
+        return (len(self.rows), *self.array.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, list):
+            return PatchRows(self.file, [self.rows[i] for i in index], self.divide, self.subtract)
+        divide, subtract = self.scale
+        return torch.from_numpy(self.array[self.rows[index]].astype(np.float32)) / divide - subtract
+
+
+def patch_stacks(index: str | os.PathLike, section: str) -> list[Stack]:
+    """Stacks of a section of a store of patches, by subject.
+
+    Args:
+        index: ``index.json`` of the store; see :mod:`mrsynth.patches.store`.
+        section: ``training``, ``validation`` or ``test``.
+    """
+    path = Path(index)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    scale = content["scale"]
+    by_subject: dict[str, list[Mapping[str, Any]]] = {}
+    for item in content["items"]:
+        if item["section"] == section:
+            by_subject.setdefault(item["subject"], []).append(item)
+    return [
+        Stack(
+            subject,
+            PatchRows(path.parent / items[0]["file"], [i["row"] for i in items], scale["divide"], scale["subtract"]),
+            [int(item["class"]) for item in items],
+            [f"slice {item['slice']}" for item in items],
+        )
+        for subject, items in by_subject.items()
+    ]
