@@ -14,6 +14,7 @@ import pytest
 from filelock import FileLock
 
 from mrsynth.errors import UserError
+from mrsynth.study.runner import environment
 from mrsynth.study.steps import tail
 
 ROW = "rows/real/net/fold_0/seed_0"
@@ -57,7 +58,8 @@ def alive(pid):
         return False
 
 
-def test_a_study_runs_once_and_its_scores_are_all_there(study, bundles, capsys):
+def test_a_study_runs_once_and_its_scores_are_all_there(study, bundles, capsys, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     folder = bundles / "study"
     study(seeds=[0, 1]).run()
     assert len(results(folder)) == 5 * 2 * 2 * 3  # rows, seeds, test subjects, regions
@@ -75,6 +77,11 @@ def test_a_study_runs_once_and_its_scores_are_all_there(study, bundles, capsys):
     assert f"{ROW}/train.json" in record["inputs"] and f"{ROW}/train/models/model.pt" in record["outputs"]
     threads = max(1, len(os.sched_getaffinity(0)) // 2)
     assert f"with {threads} threads" in tail(folder / ROW / "train" / "log.txt")
+
+
+def test_threads_are_as_the_user_has_said(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert environment(1)["OMP_NUM_THREADS"] == "3"
 
 
 def test_more_synthetic_subjects_are_added_without_training_anew(study, bundles):

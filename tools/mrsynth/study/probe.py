@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import tempfile
 import time
@@ -13,7 +12,7 @@ from typing import Any
 
 from mrsynth.errors import UserError
 from mrsynth.manifest import write_datalist
-from mrsynth.study.runner import say, threads
+from mrsynth.study.runner import environment, say
 from mrsynth.study.steps import Step, tail
 from mrsynth.study.subjects import Fold
 
@@ -99,7 +98,7 @@ def _seconds(step: Step, folder: Path, options: dict[str, Any], parallel: int, p
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads(parallel))},
+            env=environment(parallel),
         ).returncode
     if status != 0:
         raise UserError(

@@ -175,7 +175,7 @@ class Runner:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=os.environ | {"OMP_NUM_THREADS": str(threads(self.parallel)), "PYTHONUNBUFFERED": "1"},
+                    env=environment(self.parallel) | {"PYTHONUNBUFFERED": "1"},
                     start_new_session=True,  # so that it can be ended with all the processes that it starts
                 )
             running.append(Running(step, process, time.monotonic(), resumed, inputs, command, stack.pop_all()))
@@ -225,10 +225,10 @@ class Runner:
         say(f"FAILED after {roughly(seconds)}: {step.name}\n    log: {step.log}\n{shown}")
 
 
-def threads(parallel: int) -> int:
-    """Threads for each of ``parallel`` processes."""
+def environment(parallel: int) -> dict[str, str]:
+    """Of each of ``parallel`` processes: its share of the cores as threads, unless the user has said how many."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // max(1, parallel))
+    return {"OMP_NUM_THREADS": str(max(1, cores // max(1, parallel)))} | os.environ
 
 
 def say(text: str) -> None:
