@@ -95,3 +95,8 @@ def test_resize_and_convolve_gives_the_same_shapes_without_transposed_kernels_th
 def test_an_unknown_upsampling_is_refused(networks, refused):
     with refused(expected="transposed", found="'magic'"):
         networks.Generator(upsampling="magic")
+
+
+def test_the_first_images_are_background(networks):
+    image = networks.Generator(width=0.05)(torch.randn(4, 128))
+    assert image.mean() < -0.9
