@@ -95,3 +95,14 @@ def test_the_gradient_of_two_processes_is_that_of_one(tmp_path, double):
             assert torch.stack([gradient.norm() for gradient in wanted]).norm() > 0.01, player
             for gradient, other in zip(found[player], wanted, strict=True):
                 assert (gradient - other).norm() <= 1e-6 * other.norm()
+
+
+def test_the_poster_trains_in_two_processes_at_full_width(subjects_dir, tmp_path):
+    files = str([str(BUNDLE / "configs" / f"{name}.json") for name in ("train", "paper", "multi_gpu_train")])
+    small = {"best": "2", "batch_size": "2", "max_epochs": "1", "validate_every": "0", "montage_every": "2"}
+    given = {"config_file": files, "dataset_dir": str(subjects_dir), "output_dir": str(tmp_path)} | small
+    options = [part for key, value in given.items() for part in (f"--{key}", value)]
+    torchrun("-m", "monai.bundle", "run", "training", *options, folder=tmp_path)
+    weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert weights["linear.weight"].shape == (16384, 128)
+    assert all(torch.isfinite(value).all() for value in weights.values())
