@@ -32,7 +32,7 @@ def hidden(folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory) -> Path:
-    return make_cohort(tmp_path_factory.mktemp("cohort") / "data", subjects=6, seed=3, spacing=2)
+    return make_cohort(tmp_path_factory.mktemp("cohort") / "data", subjects=6, seed=3, spacing=2, workers=2)
 
 
 def test_layout(cohort):
@@ -83,7 +83,7 @@ def test_sizes_are_those_of_real_subjects(cohort):
 
 
 def test_worker_count_does_not_matter(tmp_path, cohort):
-    """The fixture was made by as many children as there are cores, this one in this process."""
+    """The fixture was made by two children, this one in this process."""
     alone = make_cohort(tmp_path / "alone", subjects=1, seed=3, spacing=2, workers=1)
     theirs = contents(cohort)
     assert contents(alone) == {name: theirs[name] for name in contents(alone)}

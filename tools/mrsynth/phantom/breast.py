@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from mrsynth.errors import UserError
 from mrsynth.files import atomic_folder, write_csv, write_json
@@ -24,6 +24,7 @@ from mrsynth.phantom.breast_contrast import draw, scan, tissue_signals
 from mrsynth.phantom.breast_lesions import Lesion, draw_plans, places
 from mrsynth.phantom.fields import Array
 from mrsynth.phantom.folders import CARD, MOST_SUBJECTS, cached, standing, write_volume
+from mrsynth.phantom.pool import check_workers, make_all
 
 GENERATOR = 1
 """Version of what a seed means. Raise it whenever a change moves a voxel: cached cohorts are then made anew."""
@@ -70,7 +71,13 @@ def make_breast_subject(seed: int, index: int, matrix: int = 256) -> tuple[Array
     return scan(streams[2], values, slab), mask, slab.affine, facts
 
 
-def make_breast_cohort(out: str | os.PathLike, subjects: int = 20, seed: int = 0, matrix: int = 256) -> Path:
+def make_breast_cohort(
+    out: str | os.PathLike,
+    subjects: int = 20,
+    seed: int = 0,
+    matrix: int = 256,
+    workers: int | None = None,
+) -> Path:
     """Make a cohort of breast MRI.
 
     Args:
@@ -80,6 +87,8 @@ def make_breast_cohort(out: str | os.PathLike, subjects: int = 20, seed: int = 0
         seed: 0 or more; same seed, same voxels.
         matrix: pixels along each edge of a slice, 64 to 512, of a field of view of 333 mm; there are 32 slices of
             4.5 mm.
+        workers: processes; default one for each core this process may use, as far as it pays. The voxels do not
+            depend on it.
 
     Returns:
         ``out``, a folder that ``python -m mrsynth patches --root`` takes.
@@ -89,13 +98,13 @@ def make_breast_cohort(out: str | os.PathLike, subjects: int = 20, seed: int = 0
     """
     folder = Path(out).expanduser().absolute()
     card = _card(subjects, seed, matrix)
+    check_workers(workers)
     if _ready(folder, card):
         return folder
     standing(folder, card)
     write_json(folder / CARD, card)
     missing = [index for index in range(subjects) if not _complete(folder, index)]
-    for index in tqdm(missing, "making breasts", unit="subject", leave=False):
-        _write_subject(folder / NAME.format(index), index, seed, matrix)
+    make_all(partial(write_subject, folder, seed=seed, matrix=matrix), missing, workers, "making breasts")
     _write_tables(folder, subjects)
     return folder
 
@@ -117,6 +126,16 @@ def default_breast_cohort(subjects: int = 60, seed: int = 0, matrix: int = 256) 
     card = _card(subjects, seed, matrix)
     name = f"breast-g{GENERATOR}-seed{seed}-n{subjects}-{matrix}"
     return cached(name, lambda out: _ready(out, card), lambda out: make_breast_cohort(out, subjects, seed, matrix))
+
+
+def write_subject(folder: Path, index: int, seed: int, matrix: int) -> None:
+    """Make subject ``index`` and write her files into ``folder/<id>/``, all or none."""
+    images, mask, affine, lesions = make_breast_subject(seed, index, matrix)
+    name = NAME.format(index)
+    with atomic_folder(folder / name) as temporary:
+        for file, volume in zip(_files(index).values(), [*images, mask], strict=True):
+            write_volume(temporary / Path(file).name, volume, affine)
+        write_json(temporary / f"{name}.json", {"subject": name, "lesions": lesions})
 
 
 def _card(subjects: int, seed: int, matrix: int) -> dict[str, Any]:
@@ -154,15 +173,6 @@ def _ready(folder: Path, card: dict[str, Any]) -> bool:
     except (OSError, ValueError):
         return False
     return found == card and listed == card["subjects"] and all(_complete(folder, i) for i in range(listed))
-
-
-def _write_subject(folder: Path, index: int, seed: int, matrix: int) -> None:
-    """Make subject ``index`` and write her folder."""
-    images, mask, affine, lesions = make_breast_subject(seed, index, matrix)
-    with atomic_folder(folder) as temporary:
-        for file, volume in zip(_files(index).values(), [*images, mask], strict=True):
-            write_volume(temporary / Path(file).name, volume, affine)
-        write_json(temporary / f"{folder.name}.json", {"subject": folder.name, "lesions": lesions})
 
 
 def _write_tables(folder: Path, subjects: int) -> None:

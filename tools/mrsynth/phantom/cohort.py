@@ -7,23 +7,19 @@ its place and renamed.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.files import umask, unwritable, write_json
 from mrsynth.phantom.folders import CARD, MOST_SUBJECTS, cached, standing, write_volume
 from mrsynth.phantom.grid import Grid
+from mrsynth.phantom.pool import check_workers, make_all
 from mrsynth.phantom.subject import make_subject
 
 GENERATOR = 1
@@ -58,7 +54,7 @@ def make_cohort(
     """
     out = Path(out_dir).expanduser().absolute()
     card = _card(subjects, seed, spacing)
-    _check_workers(workers)
+    check_workers(workers)
     present = standing(out, card)
     missing = [index for index in range(subjects) if not _complete(out, index)]
     if present and not missing:
@@ -71,7 +67,8 @@ def make_cohort(
     except OSError as error:
         raise unwritable(out, error) from error
     try:
-        _make_all(temporary, missing, seed, spacing, workers or _sensible_workers(len(missing)))
+        write = partial(write_subject, temporary, seed=seed, spacing=spacing)
+        make_all(write, missing, workers, "making phantom subjects")
         if not present:
             write_json(temporary / CARD, card)
             os.chmod(temporary, 0o777 & ~umask())
@@ -134,17 +131,6 @@ def _card(subjects: int, seed: int, spacing: float) -> dict[str, Any]:
     }
 
 
-def _check_workers(workers: int | None) -> None:
-    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-        raise UserError("a whole number, 1 or more", repr(workers), "workers", "leave it out to use every core")
-
-
-def _sensible_workers(subjects: int) -> int:
-    """One for each core, but to start one takes longer than to make a subject, and each needs 1 GB of memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, 16, subjects // 2))
-
-
 def _complete(out: Path, index: int) -> bool:
     name = NAME.format(index)
     return all((out / name / f"{name}_{part}.nii.gz").is_file() for part in (*SEQUENCES, "seg"))
@@ -152,60 +138,3 @@ def _complete(out: Path, index: int) -> bool:
 
 def _ready(out: Path, card: dict[str, Any]) -> bool:
     return (out / CARD).is_file() and all(_complete(out, index) for index in range(card["subjects"]))
-
-
-def _make_all(folder: Path, indices: list[int], seed: int, spacing: float, workers: int) -> None:
-    """Write the subjects ``indices`` into ``folder``, in this process or in ``workers`` of their own."""
-    workers = min(workers, len(indices))
-    with tqdm(total=len(indices), desc="making phantom subjects", unit="subject", leave=False) as bar:
-        if workers == 1:
-            for index in indices:
-                write_subject(folder, index, seed, spacing)
-                bar.update()
-            return
-        # Plain child processes rather than multiprocessing's: those would import the caller's main module again
-        # (seconds, and endless where it lacks a guard) and cannot be started from a data loader's worker.
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        command = [
-            sys.executable,
-            "-m",
-            "mrsynth.phantom.worker",
-            str(folder),
-            str(seed),
-            repr(float(spacing)),
-        ]
-        children = [
-            subprocess.Popen(
-                [*command, ",".join(map(str, indices[first::workers]))],
-                env=environment,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for first in range(workers)
-        ]
-        try:
-            with ThreadPoolExecutor(workers) as pool:
-                # each answer is awaited in order; one that failed stops the others in `finally`
-                for answer in [pool.submit(_follow, child, bar) for child in children]:
-                    answer.result()
-        finally:
-            for child in children:
-                child.kill()
-                child.wait()
-
-
-def _follow(child: subprocess.Popen, bar: tqdm) -> None:
-    """Read what a worker reports until it ends; raise what it raised."""
-    lines = child.stdout or ()
-    problem: dict[str, str] | None = None
-    for line in lines:
-        report = json.loads(line)
-        if "error" in report:
-            problem = report["error"]
-        else:
-            bar.update()
-    if problem is not None:
-        raise UserError(**problem)
-    if child.wait() != 0:
-        raise RuntimeError(f"a worker that makes phantom subjects ended with status {child.returncode}; see above")

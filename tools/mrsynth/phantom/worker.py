@@ -1,22 +1,26 @@
-"""A child process of `mrsynth.phantom.cohort`: writes some subjects, reports each as a line of JSON.
+"""A child process of `mrsynth.phantom.pool`: writes some subjects, reports each as a line of JSON.
 
-``python -m mrsynth.phantom.worker FOLDER SEED SPACING INDEX,INDEX,...``
+What to do comes pickled on standard input: the function that writes one subject, and the list of indices.
 """
 
 from __future__ import annotations
 
 import json
+import pickle
+import signal
 import sys
-from pathlib import Path
 
 from mrsynth.errors import UserError
-from mrsynth.phantom.cohort import write_subject
 
 
-def main(folder: str, seed: str, spacing: str, indices: str) -> int:
+def main() -> int:
+    # stopped by its parent alone, and as an exception, so that nothing half written stays behind
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    write, indices = pickle.load(sys.stdin.buffer)
     try:
-        for index in map(int, indices.split(",")):
-            write_subject(Path(folder), index, int(seed), float(spacing))
+        for index in indices:
+            write(index)
             print(json.dumps({"made": index}), flush=True)
     except UserError as error:
         found = {"expected": error.expected, "found": error.found, "where": error.where, "do": error.do}
@@ -26,4 +30,4 @@ def main(folder: str, seed: str, spacing: str, indices: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main())
