@@ -22,6 +22,7 @@ NAMES = (
     "condition",
     "intensities",
     "latent_size",
+    "upsampling",
     "width",
 )
 """Settings of data and network: keys of ``train.json`` that trained weights record."""

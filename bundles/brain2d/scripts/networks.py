@@ -16,7 +16,7 @@ from torch import nn
 
 from mrsynth.errors import UserError
 from mrsynth.images import one_hot_size
-from mrsynth.networks import initialise_dcgan
+from mrsynth.networks import doubling, initialise_dcgan
 
 CHANNELS = (512, 256, 128, 64, 32, 16)
 """Of the levels from 4 x 4 on: the original's, halved."""
@@ -48,9 +48,20 @@ class Generator(nn.Module):
         latent_size: of the noise (a one-hot class included).
         channels: of the image.
         width: factor of all inner channels; 1 is the paper's.
+        upsampling: ``transposed`` as the paper, or ``resize``; see :func:`mrsynth.networks.doubling`.
+
+    Raises:
+        UserError: another upsampling, or size.
     """
 
-    def __init__(self, size: list[int], latent_size: int = 100, channels: int = 1, width: float = 1.0) -> None:
+    def __init__(
+        self,
+        size: list[int],
+        latent_size: int = 100,
+        channels: int = 1,
+        width: float = 1.0,
+        upsampling: str = "transposed",
+    ) -> None:
         super().__init__()
         counts = levels(size, width)
         layers = [
@@ -59,13 +70,9 @@ class Generator(nn.Module):
             nn.ReLU(inplace=True),
         ]
         for before, after in pairwise(counts):  # 256 x 8 x 8, 128 x 16 x 16, 64 x 32 x 32, ...
-            layers += [
-                nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.ReLU(inplace=True),
-            ]
-        layers.append(nn.ConvTranspose2d(counts[-1], channels, 4, stride=2, padding=1))  # 1 x 64 x 64
-        self.layers = nn.Sequential(*layers)
+            layers += doubling(before, after, upsampling, bias=False)
+            layers += [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers, *doubling(counts[-1], channels, upsampling))  # 1 x 64 x 64
         initialise_dcgan(self)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
@@ -107,6 +114,6 @@ class Discriminator(nn.Module):
 
 
 def build_generator(settings: Mapping[str, Any], classes: Sequence[str]) -> Generator:
-    """The generator of ``settings`` (``size``, ``latent_size``, ``width``) for images of ``classes``."""
+    """The generator of ``settings`` for images of ``classes``."""
     latent_size = settings["latent_size"] + one_hot_size(classes)
-    return Generator(settings["size"], latent_size, width=settings["width"])
+    return Generator(settings["size"], latent_size, width=settings["width"], upsampling=settings["upsampling"])

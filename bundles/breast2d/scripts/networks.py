@@ -15,7 +15,7 @@ from torch import nn
 
 from mrsynth.errors import UserError
 from mrsynth.images import one_hot_size
-from mrsynth.networks import initialise_dcgan
+from mrsynth.networks import doubling, initialise_dcgan
 
 SIZE = (64, 64)
 """Rows and columns of a patch."""
@@ -42,14 +42,9 @@ class Generator(nn.Module):
             nn.ReLU(inplace=True),
         ]
         for before, after in pairwise(counts):  # 512 x 8 x 8, 256 x 16 x 16, 128 x 32 x 32
-            layers += [
-                nn.Upsample(scale_factor=2, mode="nearest"),
-                nn.Conv2d(before, after, 3, padding=1, bias=False),
-                nn.BatchNorm2d(after),
-                nn.ReLU(inplace=True),
-            ]
-        layers += [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(counts[-1], channels, 3, padding=1)]
-        self.layers = nn.Sequential(*layers, nn.Tanh())  # 7 x 64 x 64
+            layers += doubling(before, after, "resize", bias=False)
+            layers += [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers, *doubling(counts[-1], channels, "resize"), nn.Tanh())  # 7 x 64 x 64
         initialise_dcgan(self)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:

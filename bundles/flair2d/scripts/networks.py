@@ -13,11 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mrsynth.errors import UserError
-from mrsynth.networks import initialise_dcgan
-
-UPSAMPLING = ("transposed", "resize")
-"""Transposed convolutions as table I, or nearest resize and a convolution, which leave no grid (Odena 2016)."""
+from mrsynth.networks import doubling, initialise_dcgan
 
 GENERATOR = (1024, 512, 256, 128, 64, 32)
 """Channels at 4, 8, 16, 32, 64 and 128 squared; the image is at 256 squared."""
@@ -44,7 +40,7 @@ class Generator(nn.Module):
         latent_size: of the noise.
         dropout: probability.
         width: factor of all inner channels; 1 is the poster's.
-        upsampling: one of :data:`UPSAMPLING`.
+        upsampling: ``transposed`` as table I, or ``resize``; see :func:`mrsynth.networks.doubling`.
 
     Raises:
         UserError: another upsampling.
@@ -54,15 +50,13 @@ class Generator(nn.Module):
         self, latent_size: int = 128, dropout: float = 0.5, width: float = 1.0, upsampling: str = "transposed"
     ) -> None:
         super().__init__()
-        if upsampling not in UPSAMPLING:
-            raise UserError(f"upsampling: one of {UPSAMPLING}", repr(upsampling), "upsampling", "choose one")
         channels = [max(1, round(width * n)) for n in GENERATOR] + [3]
         self.linear = nn.Linear(latent_size, channels[0] * 16)  # 16384
         self.linear_norm = nn.BatchNorm1d(channels[0] * 16)
         self.first = channels[0]
         layers: list[nn.Module] = []
         for before, after in pairwise(channels):  # 512 x 8 x 8 to 3 x 256 x 256
-            layers += [nn.Dropout(dropout), *_doubling(before, after, upsampling), nn.BatchNorm2d(after)]
+            layers += [nn.Dropout(dropout), *doubling(before, after, upsampling), nn.BatchNorm2d(after)]
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         layers += [nn.Dropout(dropout), nn.ConvTranspose2d(3, 3, 3, padding=1), nn.Tanh()]  # 3 x 256 x 256
         self.layers = nn.Sequential(*layers)
@@ -118,13 +112,6 @@ class Critic(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.layers(image).flatten()
-
-
-def _doubling(before: int, after: int, upsampling: str) -> list[nn.Module]:
-    """A layer that doubles rows and columns."""
-    if upsampling == "transposed":
-        return [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)]
-    return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(before, after, 3, padding=1)]
 
 
 def build_generator(settings: Mapping[str, Any]) -> Generator:

@@ -2,5 +2,6 @@
 
 from mrsynth.networks.initialisation import initialise_dcgan
 from mrsynth.networks.spectral_norm import add_spectral_norm, folded_state_dict, power_iteration
+from mrsynth.networks.upsampling import doubling
 
-__all__ = ["add_spectral_norm", "folded_state_dict", "initialise_dcgan", "power_iteration"]
+__all__ = ["add_spectral_norm", "doubling", "folded_state_dict", "initialise_dcgan", "power_iteration"]

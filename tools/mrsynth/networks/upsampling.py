@@ -1,0 +1,28 @@
+"""Two ways to double an image's sides."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from mrsynth.errors import UserError
+
+UPSAMPLING = ("transposed", "resize")
+"""A transposed convolution, or nearest resize and a convolution, which leaves no grid (Odena 2016)."""
+
+
+def doubling(before: int, after: int, upsampling: str, bias: bool = True) -> list[nn.Module]:
+    """Layers from `(B, before, H, W)` to `(B, after, 2H, 2W)`.
+
+    Args:
+        before, after: channels.
+        upsampling: one of :data:`UPSAMPLING`; a kernel of 4 x 4 and stride 2, or one of 3 x 3 after the resize.
+        bias: of the convolution.
+
+    Raises:
+        UserError: another upsampling.
+    """
+    if upsampling not in UPSAMPLING:
+        raise UserError(f"upsampling: one of {UPSAMPLING}", repr(upsampling), "upsampling", "choose one")
+    if upsampling == "transposed":
+        return [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=bias)]
+    return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(before, after, 3, padding=1, bias=bias)]
