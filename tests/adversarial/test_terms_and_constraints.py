@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from mrsynth.adversarial import (
     CriticSteps,
     GradientPenalty,
     LatentRound,
+    MatchingAware,
     Play,
     TransplantRound,
     Wasserstein,
@@ -118,3 +121,25 @@ def test_gradient_penalty_vanishes_for_a_slope_of_one():
         return points[:, :1]
 
     assert GradientPenalty(10.0).penalty(critic, shown, torch.randn(8, 3))["gradient_penalty"] < 1e-10
+
+
+def test_a_matching_aware_critic_must_call_a_real_image_of_another_class_fake():
+    own = torch.eye(3)[[0, 1, 2, 1]]
+    shown = Play(torch.randn(4, 3), torch.zeros(4, 1), real_condition=own)
+    seen = []
+
+    def critic(points, condition):
+        assert points is shown.real
+        seen.append(condition)
+        return torch.full((4,), 2.0)
+
+    for _ in range(20):
+        (term,) = MatchingAware(0.5).penalty(critic, shown, torch.randn(4, 3)).values()
+        assert term == pytest.approx(0.5 * math.log(1 + math.exp(2)), rel=1e-6)
+    assert all((condition.sum(dim=1) == 1).all() and not (condition * own).any() for condition in seen)
+    assert len({tuple(condition.argmax(dim=1).tolist()) for condition in seen}) == 2
+
+
+def test_a_matching_aware_critic_must_be_shown_the_class(refused):
+    with refused(expected="shown one of two classes", found="no class", where="MatchingAware"):
+        MatchingAware().penalty(lambda *_: None, Play(torch.randn(4, 3), torch.zeros(4, 1)), torch.randn(4, 3))

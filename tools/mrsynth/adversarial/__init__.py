@@ -1,6 +1,6 @@
 """The game: objectives, constraints, schedules, rounds, extra terms, and the trainer that plays it."""
 
-from mrsynth.adversarial.constraints import Constraint, GradientPenalty, WeightClipping
+from mrsynth.adversarial.constraints import Constraint, GradientPenalty, MatchingAware, WeightClipping
 from mrsynth.adversarial.local import LocalCritic
 from mrsynth.adversarial.objectives import Hinge, LeastSquares, NonSaturating, Objective, Wasserstein
 from mrsynth.adversarial.rounds import ClassRound, LatentRound, Play, TranslationRound, TransplantRound
@@ -21,6 +21,7 @@ __all__ = [
     "LatentRound",
     "LeastSquares",
     "LocalCritic",
+    "MatchingAware",
     "Moves",
     "NonSaturating",
     "Objective",

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from mrsynth.adversarial.rounds import Play
+from mrsynth.errors import UserError
 
 
 class Constraint:
@@ -58,6 +60,32 @@ class GradientPenalty(Constraint):
             }
         norms = {part: gradient.flatten(1).norm(dim=1) for part, gradient in gradients.items()}
         return {f"{part}gradient_penalty": self.weight * (norm - 1).square().mean() for part, norm in norms.items()}
+
+
+class MatchingAware(Constraint):
+    """Real images beside another class than their own must be called fake (Reed 2016, section 4.1).
+
+    A critic that is shown a class may ignore it where images alone tell real from fake; with this it may not. For a
+    :class:`~mrsynth.adversarial.ClassRound` that conditions the critic, and logits of binary cross-entropy.
+
+    Args:
+        weight: factor of the term.
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
+        self.weight = weight
+
+    def penalty(self, critic: Callable[..., Any], play: Play, fake: torch.Tensor) -> dict[str, torch.Tensor]:
+        if play.real_condition is None or play.real_condition.shape[1] < 2:
+            raise UserError(
+                "a critic that is shown one of two classes or more",
+                "no class" if play.real_condition is None else "one class",
+                "MatchingAware",
+                "set condition_critic, or take this constraint away",
+            )
+        shift = int(torch.randint(1, play.real_condition.shape[1], ()))
+        parts = by_part(critic(play.real, play.real_condition.roll(shift, dims=1)))
+        return {f"{part}mismatch": self.weight * F.softplus(logits.float()).mean() for part, logits in parts.items()}
 
 
 def by_part(logits: torch.Tensor | Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
