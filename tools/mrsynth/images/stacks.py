@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from monai.data import Dataset
-from monai.transforms import Compose
 from tqdm import tqdm
 
 from mrsynth.errors import UserError
@@ -100,12 +99,12 @@ def slice_classes(sequences: Sequence[str], condition: str) -> list[str]:
 class ImageDataset(Dataset):
     """All images of ``stacks``, one an item: ``image`` float32 `(C, H, W)`, ``class``, ``subject``, ``name``.
 
-    Index it by a :class:`~mrsynth.training.Draw` (or an integer: epoch 0); random transforms are seeded for each draw.
+    Index it by a :class:`~mrsynth.training.Draw` (or an integer: epoch 0).
 
     Args:
         stacks: images by subject.
-        transform: random transforms; MONAI ``Randomizable`` ones among them are seeded by (seed, epoch, item).
-        seed: of the draws.
+        flip: mirror half of the images left to right, each draw by (seed, epoch, item, turn).
+        seed: of the mirroring.
         repeat: a single channel is given so often (Cepa 2022's three channels).
 
     Raises:
@@ -113,13 +112,12 @@ class ImageDataset(Dataset):
     """
 
     def __init__(
-        self, stacks: Sequence[Stack], transform: Callable | None = None, seed: int = 0, repeat: int = 1
+        self, stacks: Sequence[Stack], flip: bool = False, seed: int = 0, repeat: int = 1
     ) -> None:
         sizes = {tuple(stack.images.shape[1:]) for stack in stacks if len(stack.images)}
         if len(sizes) > 1:
             raise UserError("images of one size", str(sorted(sizes)), "images", "cut them to one size")
-        self.stacks, self.seed, self.repeat = list(stacks), seed, repeat
-        self.transform = None if transform is None else Compose(transform)  # type: ignore[assignment]
+        self.stacks, self.flip, self.seed, self.repeat = list(stacks), flip, seed, repeat
         self.where = [(s, row) for s, stack in enumerate(self.stacks) for row in range(len(stack.images))]
         self.classes = [c for stack in self.stacks for c in stack.classes]
 
@@ -133,14 +131,12 @@ class ImageDataset(Dataset):
         image = stack.images[row].to(torch.float32)
         if self.repeat > 1:
             image = image.repeat(self.repeat, 1, 1)
-        item = {"image": image, "class": stack.classes[row], "subject": stack.subject, "name": stack.names[row]}
-        if self.transform is not None:
-            self.transform.set_random_state(seed=derived_seed(self.seed, draw.epoch, draw.number, draw.turn))
-            item = self.transform(item)
-        return item
+        if self.flip and derived_seed(self.seed, draw.epoch, draw.number, draw.turn) % 2:
+            image = image.flip(-1)
+        return {"image": image, "class": stack.classes[row], "subject": stack.subject, "name": stack.names[row]}
 
     def of_class(self, number: int) -> ImageDataset:
-        """The images of one class, without random transforms."""
+        """The images of one class, none mirrored."""
         parts = []
         for stack in self.stacks:
             rows = [row for row, kind in enumerate(stack.classes) if kind == number]
