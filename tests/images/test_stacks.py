@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import RandFlipd
 
 from mrsynth.images import ImageDataset, Stack, latent, slice_classes, slice_stacks
 from mrsynth.images.latents import LatentDataset
@@ -63,11 +62,16 @@ def test_images_of_two_sizes_and_no_images_are_refused(refused):
         ClassSampler(ImageDataset([]).classes)
 
 
-def test_random_transforms_are_a_function_of_seed_epoch_and_item():
+def test_mirroring_is_a_function_of_seed_epoch_and_item():
     stacks = slice_stacks([cut("A", [False] * 8)], SEQUENCES)
-    flips = [RandFlipd("image", prob=0.5, spatial_axis=1)]
-    one, same, other = (ImageDataset(stacks, flips, seed) for seed in (1, 1, 2))
+    plain = ImageDataset(stacks)
+    one, same, other = (ImageDataset(stacks, flip=True, seed=seed) for seed in (1, 1, 2))
     draws = [Draw(3, i) for i in range(16)]
+    mirrored = [not torch.equal(one[d]["image"], plain[d]["image"]) for d in draws]
+    assert 0 < sum(mirrored) < 16
+    assert all(
+        torch.equal(one[d]["image"], plain[d]["image"].flip(-1)) == m for d, m in zip(draws, mirrored, strict=True)
+    )
     assert all(torch.equal(one[d]["image"], same[d]["image"]) for d in draws)
     assert any(not torch.equal(one[d]["image"], other[d]["image"]) for d in draws)
     assert any(not torch.equal(one[Draw(3, i)]["image"], one[Draw(4, i)]["image"]) for i in range(16))

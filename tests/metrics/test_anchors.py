@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mrsynth.metrics import RealismValidator, class_obedience, realism, realism_table
-from mrsynth.metrics.realism import PAIRS, Noise, standardised
+from mrsynth.metrics.realism import ON_FEATURES, ON_IMAGES, PAIRS, Noise, standardised
 
 
 class Means:
@@ -115,16 +115,35 @@ def test_standardising_is_by_the_real_ones():
     assert np.allclose(of_fake[0], [(0 - real[:, i].mean()) / real[:, i].std() for i in (0, 2)], atol=1e-4)
 
 
-def test_validation_measures_each_class_and_falls_as_images_get_better():
+def test_validation_measures_each_class_and_falls_as_images_get_better(capsys):
     real = [pictures(60, 0), pictures(60, 1, 0.4)]
     worse = RealismValidator(lambda c, n: pictures(n, 5, 0.8), real, ["no tumour", "t1, tumour"], Means())
     better = RealismValidator(lambda c, n: pictures(n, 5, 0.4 * c), real, ["no tumour", "t1, tumour"], Means())
     for validator in (worse, better):
         validator.run(1)
-    assert set(better.state.metrics) == {"val_frechet", "val_frechet_no_tumour", "val_frechet_t1_tumour"}
     found = better.state.metrics
+    by_class = {"val_frechet_no_tumour", "val_frechet_t1_tumour"}
+    assert set(found) == {f"val_{name}" for name in ON_FEATURES | ON_IMAGES} | by_class
     assert found["val_frechet"] == pytest.approx((found["val_frechet_no_tumour"] + found["val_frechet_t1_tumour"]) / 2)
     assert found["val_frechet"] < worse.state.metrics["val_frechet"] / 5
+    said = capsys.readouterr().out
+    assert said.count(f"by {Means().name}") == 2 and "no tumour: noise" in said and "(30 images)" in said
+
+
+def test_validation_by_features_of_several_units_is_by_standardised_ones():
+    class Units(Means):
+        standardise = True
+
+        def __call__(self, images):
+            return super().__call__(images) * 1000
+
+    found = []
+    for features in (Units(), Means()):
+        features.standardise = True
+        validator = RealismValidator(lambda c, n: pictures(n, 5, 0.8), [pictures(60, 0)], ["image"], features)
+        validator.run(1)
+        found.append(validator.state.metrics["val_frechet"])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
 def classes(count: int, seed: int, apart: float) -> list[torch.Tensor]:

@@ -69,7 +69,7 @@ class MatchingAware(Constraint):
     :class:`~mrsynth.adversarial.ClassRound` that conditions the critic, and logits of binary cross-entropy.
 
     Args:
-        weight: factor of the term.
+        weight: factor of the term; Reed gives both kinds of fakes a half, here what was generated keeps its 1.
     """
 
     def __init__(self, weight: float = 1.0) -> None:

@@ -199,7 +199,8 @@ class TwoPlayerTrainer(Trainer):
                 for part, logits in real.items():
                     losses = self.objective.critic(logits, judged[part])
                     terms.update({part + name: loss for name, loss in losses.items()})
-                terms.update(self.constraint.penalty(critic, play, fake))
+                with self.precision.autocast():  # a constraint that needs float32 says so
+                    terms.update(self.constraint.penalty(critic, play, fake))
                 self._backward(terms, self.discriminator_scaler, len(plays), logged, "discriminator_loss")
         self.discriminator_scaler.step(self.discriminator_optimizer)
         self.discriminator_scaler.update()

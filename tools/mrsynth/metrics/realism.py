@@ -269,11 +269,12 @@ def realism_table(result: Mapping[str, Any], title: str = "") -> str:
 
 
 class RealismValidator:
-    """What a training is watched by: the Fréchet distance of synthetic images from real ones, each class for itself.
+    """What a training is watched by: the measures of synthetic images against real ones, each class for itself.
 
-    It stands where ``RunHandlers`` expects an evaluator: ``run(epoch)``, then ``state.metrics``. Its key metric is the
-    mean over the classes; Haarburger 2019 chose the epoch by the lowest (table 2), and so does a run with
-    ``better="lower"``. Real and synthetic images are as many, the noise is the same each time.
+    It stands where ``RunHandlers`` expects an evaluator: ``run(epoch)``, then ``state.metrics``: the mean over the
+    classes of each measure, and of several classes each one's Fréchet distance. The key metric is the mean distance;
+    Haarburger 2019 chose the epoch by the lowest (table 2), and so does a run with ``better="lower"``. Real and
+    synthetic images are as many, the noise is the same each time. What the distance's anchors are is said once.
 
     Args:
         make: gives ``count`` images of a class by its number, `(count, C, H, W)` in [-1, 1].
@@ -281,6 +282,7 @@ class RealismValidator:
         classes: their names.
         features: of the images.
         count: synthetic images of each class; as many as the real ones where these are fewer.
+        seed: of the anchors, and of what is drawn inside a measure.
     """
 
     def __init__(
@@ -290,21 +292,49 @@ class RealismValidator:
         classes: Sequence[str],
         features: Features,
         count: int = 500,
+        seed: int = 0,
     ) -> None:
-        self.make, self.classes, self.features = make, list(classes), features
-        self.real = [features(images[:count]) for images in real]
+        self.make, self.classes, self.features, self.seed = make, list(classes), features, seed
+        self.images = [images[:count] for images in real]
+        self.real = [features(images) for images in self.images]
         self.state = ValidatorState()
+        self.said = False
 
     def run(self, epoch: int) -> None:
-        """Compute the distances."""
-        values = {}
-        for number, (name, real) in enumerate(zip(self.classes, self.real, strict=True)):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)
-                distance = frechet_distance(real, self.features(self.make(number, len(real))))
-            values[f"val_frechet_{name.replace(' ', '_').replace(',', '')}"] = distance
-        mean = float(np.mean(list(values.values())))
-        self.state.metrics = {self.state.key_metric_name: mean, **(values if len(values) > 1 else {})}
+        """Compute the measures."""
+        if not self.said:
+            print(f"\n{self.anchors()}", flush=True)
+            self.said = True
+        found: dict[str, list[float]] = {}
+        for number, real in enumerate(self.real):
+            fake = self.make(number, len(real))
+            values = self._measures(real, self.features(fake)) | image_measures(fake, self.seed)
+            for name, value in values.items():
+                found.setdefault(name, []).append(value)
+        metrics = {f"val_{name}": float(np.mean(values)) for name, values in found.items()}
+        if len(self.classes) > 1:
+            for name, value in zip(self.classes, found["frechet"], strict=True):
+                metrics[f"{self.state.key_metric_name}_{name.replace(' ', '_').replace(',', '')}"] = value
+        self.state.metrics = metrics
+
+    def anchors(self) -> str:
+        """The Fréchet distance of noise, and of one half of the real images from the other, each class; for people."""
+        lines = [f"Fréchet distance by {self.features.name}; the anchors of each class:"]
+        for name, images, real in zip(self.classes, self.images, self.real, strict=True):
+            noise = Noise(len(images), images.shape[1:], float(images.mean()), float(images.std()), self.seed)
+            far = self._measures(real, features_of(noise, self.features)[0])["frechet"]
+            line = f"  {name}: noise {far:.1f} ({len(real)} images)"
+            if (half := len(real) // 2) >= LEAST:
+                shuffled = real[torch.from_numpy(np.random.default_rng(self.seed).permutation(len(real)))]
+                near = self._measures(shuffled[:half], shuffled[half : 2 * half])["frechet"]
+                line += f", half of real against the other {near:.1f} ({half} images)"
+            lines.append(line)
+        return "\n".join(lines)
+
+    def _measures(self, real: torch.Tensor, fake: torch.Tensor) -> dict[str, float]:
+        if self.features.standardise:
+            real, fake = standardised(real, fake)
+        return feature_measures(real, fake, self.seed)
 
 
 class ValidatorState:
