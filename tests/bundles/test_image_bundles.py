@@ -19,7 +19,8 @@ from tests.conftest import ROOT
 SMALL = {
     "brain2d": {"slices": "[36,113]", "batch_size": "8", "width": "0.05", "latent_size": "4"},
     "flair2d": {"best": "8", "batch_size": "8", "width": "0.02", "latent_size": "4"},
-    "breast2d": {"grid": "[256,256,32]", "healthy": "6", "batch_size": "8", "width": "0.02", "latent_size": "4"},
+    "breast2d": {"grid": "[256,256,32]", "healthy": "6", "batch_size": "8", "width": "0.02", "latent_size": "4"}
+    | {"validation_images": "10"},
 }
 """What makes each small: thirteen or eight slices of each of the four training subjects."""
 
@@ -74,7 +75,7 @@ def train(start_bundle: Callable, data: Path, name: str) -> Callable:
     """Start training into a folder."""
 
     def start(output: Path, resume: bool = False, changes: dict | None = None, **environment: str):
-        values = {"dataset_dir": data, "output_dir": output} | SMALL[name] | RUN
+        values = {"dataset_dir": data, "output_dir": output} | RUN | SMALL[name]
         values |= (changes or {}) | ({"resume": "true"} if resume else {})
         return start_bundle(name, *options(values), **environment)
 
@@ -140,7 +141,7 @@ def test_evaluation_stands_between_anchors_and_is_on_subjects_never_seen(trained
 
 def test_every_overlay_trains(name, bundle_workflow, data, tmp_path):
     for overlay in OVERLAYS[name]:
-        changes = SMALL[name] | RUN | (PAPER[name] if overlay == "paper" else {})
+        changes = RUN | SMALL[name] | (PAPER[name] if overlay == "paper" else {})
         values = {key: _parsed(value) for key, value in changes.items()}
         values |= {"max_epochs": 1, "validate_every": 0, "montage_every": 2}
         values |= {"dataset_dir": str(data), "output_dir": str(tmp_path / overlay)}
@@ -158,7 +159,7 @@ def _parsed(value: str) -> object:
 
 
 def test_two_processes_train_and_one_writes(name, data, tmp_path):
-    values = {"dataset_dir": data, "output_dir": tmp_path / "out"} | SMALL[name] | RUN
+    values = {"dataset_dir": data, "output_dir": tmp_path / "out"} | RUN | SMALL[name]
     values |= {"batch_size": "4", "max_epochs": "1"}
     files = config(name, "train", "multi_gpu_train")
     torchrun("-m", "monai.bundle", "run", "training", "--config_file", files, *options(values), folder=ROOT)

@@ -130,6 +130,15 @@ def test_validation_measures_each_class_and_falls_as_images_get_better(capsys):
     assert said.count(f"by {Means().name}") == 2 and "no tumour: noise" in said and "(30 images)" in said
 
 
+def test_validation_takes_few_images_and_any_layout():
+    for count, names in ((8, {"val_frechet", "val_ms_ssim", "val_checkerboard"}), (12, None)):
+        make = lambda c, n: pictures(n, 5).repeat(1, 3, 1, 1).to(memory_format=torch.channels_last)  # noqa: E731
+        validator = RealismValidator(make, [pictures(count, 0).repeat(1, 3, 1, 1)], ["image"], Means())
+        validator.run(1)
+        assert names is None or set(validator.state.metrics) == names
+    assert "val_precision" in validator.state.metrics
+
+
 def test_validation_by_features_of_several_units_is_by_standardised_ones():
     class Units(Means):
         standardise = True

@@ -60,6 +60,34 @@ def test_a_common_grid_over_the_same_field_of_view(item):
     assert set(np.unique(fine.lesions)) == {0, 1, 2}
 
 
+def test_slices_that_become_one_are_all_seen_in_it(item):
+    def fat(brighter: int) -> np.ndarray:
+        """Of the two slices that eight become, once slice 0 alone is brighter, by the line of the whole."""
+        rewrite(item["image"][0], lambda voxels: voxels + (np.arange(8) == 0) * (voxels > 500) * np.int16(brighter))
+        seen = read_examination(item, SEQUENCES, (96, 96, 2))
+        values = seen.channels[0] * seen.windows["t2"][1] / 1023
+        return np.median(values[40:56, 60:80], axis=(0, 1))
+
+    before, after = fat(0), fat(400)
+    assert 50 < after[0] - before[0] < 150 and abs(after[1] - before[1]) < 10
+
+
+def test_a_lesion_between_the_voxels_of_a_coarse_grid_is_kept(write):
+    """Of eight slices the nearest to three are 1, 4 and 6."""
+    folder = write(
+        {"A": {1: "benign", 2: "malignant"}}, boxes={1: np.s_[20:26, 25:31, 3:4], 2: np.s_[70:73, 20:26, 4:6]}
+    )
+    thin = read_cohort(folder, validation=0, test=0).sections["training"][0]
+    centres = lesion_centres(read_examination(thin, SEQUENCES, (96, 96, 3)).lesions)
+    assert centres[0] == (1, 22, 28, 1) and {number for number, *_ in centres} == {1, 2}
+
+
+def test_a_sequence_that_is_neither_t1_nor_t2_has_its_own_line(item):
+    seen = read_examination({**item, "image": item["image"][:3]}, ("adc", "t1_pre", "t1_post1"), SIZE)
+    assert set(seen.windows) == {"adc", "t1"}
+    assert seen.channels[0].min() >= 0 and seen.channels[0].max() == 1023
+
+
 def test_the_header_says_which_way_is_left(item, tmp_path):
     """The same woman stored head first, from left to right, slices first: the same patches."""
     before = read_examination(item, SEQUENCES, SIZE)
@@ -155,9 +183,13 @@ def test_files_that_cannot_be_used(item, refused):
         read_examination(item, SEQUENCES, SIZE)
 
 
-def test_a_lesion_that_falls_between_the_voxels_of_a_coarse_grid(item, refused):
-    with refused(found="of A falls between", do="--size"):
-        read_examination(item, SEQUENCES, (12, 12, 2))
+def test_lesions_in_the_same_voxel_of_a_coarse_grid(write, refused):
+    folder = write(
+        {"A": {1: "benign", 2: "malignant"}}, boxes={1: np.s_[20:21, 25:26, 2:5], 2: np.s_[21:22, 25:26, 2:5]}
+    )
+    near = read_cohort(folder, validation=0, test=0).sections["training"][0]
+    with refused(found="of A only in voxels that hold others too", do="--size"):
+        read_examination(near, SEQUENCES, (12, 12, 8))
 
 
 def test_no_breasts_in_the_image(item, refused):

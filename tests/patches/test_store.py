@@ -12,7 +12,7 @@ import pytest
 from mrsynth.files import write_csv
 from mrsynth.manifest import write_datalist
 from mrsynth.manifest.breasts import SEQUENCES, breast_datalist
-from mrsynth.patches import CLASSES, cut_patches
+from mrsynth.patches import CLASSES, cut_patches, patch_stacks, read_store
 from mrsynth.patches.cutting import read_examination
 
 OPTIONS = {"size": (96, 96, 8), "healthy": 12, "validation": 0, "test": 1, "workers": 1, "seed": 2}
@@ -207,6 +207,35 @@ def test_a_folder_in_use(store, women, tmp_path, refused):
     with refused(found="a file"):
         cut_patches(women, tmp_path / "mine/thesis.txt", **OPTIONS)
     assert os.listdir(tmp_path / "mine") == ["thesis.txt"]
+
+
+def test_a_whole_store_is_not_turned_into_one_of_others(store, women, write, tmp_path, refused):
+    index = cut_patches(women, tmp_path / "out", **OPTIONS)
+    before = index.read_bytes()
+    with refused(found="in another section", where="index.json", do="delete its index.json"):
+        cut_patches(women, tmp_path / "out", **OPTIONS | {"test": 0})
+    with refused(expected="the patches of data: 1 subjects", found="the store of women"):
+        cut_patches(write({"A": {1: "benign", 2: "malignant"}}), tmp_path / "out", **OPTIONS | {"test": 0})
+    assert index.read_bytes() == before
+    index.unlink()
+    array = tmp_path / "out/patches/A.npy"
+    stamp = array.stat().st_mtime_ns
+    again = cut_patches(women, tmp_path / "out", **OPTIONS | {"test": 0})
+    assert not any(item["section"] == "test" for item in read(again)["items"]) and array.stat().st_mtime_ns == stamp
+
+
+def test_a_store_is_known_again_wherever_it_lies(store, women, tmp_path):
+    same, other = (cut_patches(women, tmp_path / str(n), **OPTIONS | {"test": n}) for n in (1, 0))
+    assert read_store(same)["sha256"] == read_store(store.parent)["sha256"] != read_store(other)["sha256"]
+    assert read_store(store)["split"] == {"split": "random", "seed": 2, "validation": 0, "test": 1}
+
+
+def test_what_is_no_store(store, tmp_path, refused):
+    with refused(found="no index.json", where=str(tmp_path), do="mrsynth patches"):
+        read_store(tmp_path)
+    (tmp_path / "index.json").write_text("{}")
+    with refused(found="without channels, classes"):
+        patch_stacks(tmp_path / "index.json", "training")
 
 
 def test_an_empty_folder(tmp_path, refused):

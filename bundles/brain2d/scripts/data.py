@@ -1,15 +1,11 @@
-"""From subjects to slices (Han 2018, section 3.2.1)."""
+"""Which subjects (Han 2018, section 3.1), and which settings trained weights record."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from monai.transforms import Compose
-
 from mrsynth.errors import UserError
-from mrsynth.images import CutSlicesd
-from mrsynth.transforms import BrainMaskd, LoadSubjectd, RescaleInsideBraind
 
 NAMES = (
     "split",
@@ -48,22 +44,3 @@ def of_grade(
             "give --grade None to take all, or a release that states grades (BraTS 2015 to 2020)",
         )
     return chosen
-
-
-def preprocessing(
-    plane: str,
-    slices: Sequence[int] | None,
-    keep: str,
-    size: Sequence[int],
-    sequences: Sequence[str],
-    intensities: str,
-) -> Compose:
-    """From the files of a subject to its ``slices``; see :class:`mrsynth.images.CutSlicesd`."""
-    return Compose(
-        [
-            LoadSubjectd(),
-            BrainMaskd(),
-            RescaleInsideBraind(mode=intensities),
-            CutSlicesd(plane, slices, size, sequences, keep=keep),
-        ]
-    )

@@ -1,4 +1,4 @@
-"""From examinations to patches (Haarburger 2019, section 3)."""
+"""From examinations to patches (Haarburger 2019, section 3), and which store of them a network was trained on."""
 
 from __future__ import annotations
 
@@ -10,43 +10,196 @@ from typing import Any
 
 from filelock import FileLock
 
+import mrsynth.training
 from mrsynth.errors import UserError
+from mrsynth.files import write_json
 from mrsynth.images import ImageDataset
 from mrsynth.manifest import SECTIONS, check_lineage
-from mrsynth.metrics.realism import LEAST
-from mrsynth.patches import cut_patches, patch_stacks
+from mrsynth.metrics import LEAST_IMAGES
+from mrsynth.patches import CLASSES, SEQUENCES, SUBTRACTION, cut_patches, index_of, patch_stacks, read_store
+from mrsynth.phantom import default_breast_cohort
 
-NAMES = ("split", "grid", "healthy", "classes", "condition_critic", "latent_size", "width")
-"""Settings of data and network: keys of ``train.json`` that trained weights record."""
+from .networks import SIZE
+
+TITLES = {"t2": "T2", "t1_pre": "T1 pre", SUBTRACTION: "post 1 - pre"}
+TITLES |= {f"t1_post{number}": f"post {number}" for number in range(1, 10)}
+"""Channels of a store, for people."""
+
+SEEN = (("t2", "t1_pre", "t1_post1"), ("t1_pre", "t1_post1", SUBTRACTION))
+"""The three channels that features see: the paper's (section 4.1); without T2, those that every store has."""
+
+WHOLE = {"classes": list(CLASSES), "channels": [*SEQUENCES, SUBTRACTION], "store": None}
+"""What a network makes that was trained on all sequences and classes, as the paper's."""
+
+LOCATION = "patches.json"
+"""Beside the weights: where the store of their training lies. The weights' record itself says which it is."""
 
 
 def store(
-    dataset_dir: str | os.PathLike,
+    dataset_dir: str | os.PathLike | None,
     patches: str | os.PathLike | None,
     output_dir: str | os.PathLike,
     grid: Sequence[int],
     healthy: int,
     split: Mapping[str, Any],
+    classes: Sequence[str] | None = None,
+    sequences: Sequence[str] | None = None,
+    resume: bool = False,
 ) -> Path:
-    """The index of the patches: of those that are there, or cut now from ``dataset_dir`` below ``output_dir``.
+    """The index of the patches of a training.
+
+    Args:
+        dataset_dir: examinations, to be cut below ``output_dir``; the embedded cohort where there is nothing else.
+        patches: a store, taken as it is.
+        output_dir: of the training.
+        grid, healthy, split, classes, sequences: of :func:`mrsynth.patches.cut_patches`.
+        resume: where neither is given, take the store that the training in ``output_dir`` began with.
 
     Raises:
-        UserError: no such store, or what :func:`mrsynth.patches.cut_patches` raises.
+        UserError: what :func:`mrsynth.patches.read_store` or :func:`mrsynth.patches.cut_patches` raises, such as for
+            a folder that holds patches of others.
     """
     if patches:
-        index = Path(patches) / "index.json" if Path(patches).is_dir() else Path(patches)
-        if not index.is_file():
-            raise UserError(
-                "a store of patches",
-                "no index.json",
-                patches,
-                "make one: python -m mrsynth patches --root DIR --out DIR",
-            )
-        return index
+        read_store(patches)
+        return index_of(patches)
+    models = Path(output_dir) / "models"
+    if resume and not dataset_dir and (models / LOCATION).is_file():
+        return _of_training(models / "model.pt")
     folder = Path(output_dir) / "patches"
     folder.mkdir(parents=True, exist_ok=True)
+    chosen = {"classes": classes or CLASSES, "sequences": sequences or SEQUENCES}
     with FileLock(folder.with_name(".patches.lock")):  # of several processes one cuts
-        return cut_patches(dataset_dir, folder, size=grid, healthy=healthy, **split)
+        return cut_patches(
+            dataset_dir or default_breast_cohort(), folder, size=grid, healthy=healthy, **chosen, **split
+        )
+
+
+def describe(
+    index: str | os.PathLike, classes: Sequence[str] | None = None, sequences: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Settings that a store decides: ``split``, ``grid``, ``healthy``, ``classes``, ``channels``, and in ``store`` what
+    tells it from others.
+
+    Args:
+        index: of the store.
+        classes: those wanted, in any order; None for those that are there.
+        sequences: likewise, in the order of the channels.
+
+    Raises:
+        UserError: other classes or sequences than are wanted, one class alone, or patches of another size.
+    """
+    found = read_store(index)
+    if (classes and set(classes) != set(found["classes"])) or len(found["classes"]) < 2:
+        raise UserError(
+            "patches of " + (", ".join(classes) if classes else "two classes or more"),
+            ", ".join(found["classes"]),
+            index,
+            "leave --classes out to take those of the store, or cut another store",
+        )
+    if sequences and [*sequences, SUBTRACTION] != found["channels"]:
+        raise UserError(
+            f"patches of {', '.join(sequences)}, and the subtraction",
+            ", ".join(found["channels"]),
+            index,
+            "leave --sequences out to take those of the store, or cut another store",
+        )
+    if tuple(found["size"]) != SIZE:
+        raise UserError(f"patches of {SIZE}", str(found["size"]), index, "cut them so (--patch)")
+    settings = found["settings"]
+    return {
+        "split": found["split"],
+        "grid": settings["size"],
+        "healthy": settings["healthy"],
+        "classes": found["classes"],
+        "channels": found["channels"],
+        "store": found["sha256"],
+    }
+
+
+def remember(index: str | os.PathLike, output_dir: str | os.PathLike) -> None:
+    """Write down where the store of a training lies: from its weights, if it is in ``output_dir`` as they are."""
+    folder, output = Path(index).resolve().parent, Path(output_dir).resolve()
+    inside = folder.is_relative_to(output)
+    named = Path(os.path.relpath(folder, output / "models")).as_posix() if inside else str(folder)
+    write_json(output / "models" / LOCATION, {"patches": named})
+
+
+def defaults(bundle_root: str | os.PathLike) -> dict[str, Any]:
+    """Settings of data and network, as they are where there are no weights yet."""
+    names = ("split", "grid", "healthy", "condition_critic", "latent_size", "width")
+    return {**mrsynth.training.defaults(bundle_root, names), **WHOLE}
+
+
+def evaluated(
+    dataset_dir: str | os.PathLike | None,
+    patches: str | os.PathLike | None,
+    output_dir: str | os.PathLike,
+    weights: str | os.PathLike,
+    settings: Mapping[str, Any],
+) -> Path:
+    """The index of the store to evaluate on: that of the training, unless another is given.
+
+    Args:
+        dataset_dir: examinations to cut as those of the training were; None as a rule.
+        patches: a store; None as a rule.
+        output_dir: patches are cut below it.
+        weights: trained ones.
+        settings: of these weights.
+
+    Raises:
+        UserError: the training's store is not there or has been cut anew, or the one given has other channels, other
+            classes or another grid; or what :func:`store` raises.
+    """
+    given = bool(dataset_dir or patches)
+    if given:
+        cut = {name: settings[name] for name in ("grid", "healthy", "split", "classes")}
+        index = store(dataset_dir, patches, output_dir, **cut, sequences=settings["channels"][:-1])
+    else:
+        index = _of_training(weights)
+    found = describe(index)
+    names = ["channels", "classes", "grid"] if given or not settings["store"] else ["store"]
+    if wrong := [name for name in names if found[name] != settings[name]]:
+        raise UserError(
+            "patches like those that the weights were trained on: " + str({name: settings[name] for name in wrong}),
+            str({name: found[name] for name in wrong}),
+            index,
+            "cut a store with the same settings" if given else "say which patches to evaluate on (--patches STORE)",
+        )
+    return index
+
+
+def _of_training(weights: str | os.PathLike) -> Path:
+    """The index of the store that weights were trained on, where it lay then."""
+    note = Path(weights).with_name(LOCATION)
+    named = json.loads(note.read_text(encoding="utf-8"))["patches"] if note.is_file() else None
+    index = None if named is None else Path(os.path.normpath(note.parent.absolute() / named)) / "index.json"
+    if index is None or not index.is_file():
+        raise UserError(
+            "the store of patches that the weights were trained on",
+            "nothing that says where it is" if index is None else "no such store",
+            index or note,
+            "say where it is now, or which patches else to evaluate on (--patches STORE)",
+        )
+    return index
+
+
+def titles(channels: Sequence[str]) -> list[str]:
+    """Names of a store's channels for people."""
+    return [TITLES.get(channel, channel) for channel in channels]
+
+
+def seen_channels(channels: Sequence[str], wanted: Sequence[int] | None = None) -> list[int]:
+    """The three channels that features see: those ``wanted``, or the first of :data:`SEEN` that is there.
+
+    Raises:
+        UserError: channels that patches do not have.
+    """
+    if wanted is None:
+        return next([channels.index(name) for name in names] for names in SEEN if set(names) <= set(channels))
+    if len(wanted) != 3 or not all(0 <= number < len(channels) for number in wanted):
+        known = ", ".join(f"{number} {title}" for number, title in enumerate(titles(channels)))
+        raise UserError(f"three channels of {known}", str(wanted), "features_channels", "choose among these")
+    return list(wanted)
 
 
 def watched(index: str | os.PathLike, classes: Sequence[str]) -> ImageDataset:
@@ -54,7 +207,7 @@ def watched(index: str | os.PathLike, classes: Sequence[str]) -> ImageDataset:
     enough there, and else the training part (the paper measured against all it had)."""
     validation = ImageDataset(patch_stacks(index, "validation"))
     counts = [validation.classes.count(number) for number in range(len(classes))]
-    return validation if min(counts) >= LEAST else ImageDataset(patch_stacks(index, "training"))
+    return validation if min(counts) >= LEAST_IMAGES else ImageDataset(patch_stacks(index, "training"))
 
 
 def subjects_of(index: str | os.PathLike) -> dict[str, list[dict[str, Any]]]:
@@ -63,9 +216,8 @@ def subjects_of(index: str | os.PathLike) -> dict[str, list[dict[str, Any]]]:
     Raises:
         UserError: one of them, or her relative, on two sides of the split.
     """
-    items = json.loads(Path(index).read_text(encoding="utf-8"))["items"]
     sections: dict[str, dict[str, dict[str, Any]]] = {section: {} for section in SECTIONS}
-    for item in items:
+    for item in read_store(index)["items"]:
         known = {key: item[key] for key in ("subject", "patient", "derived_from") if item.get(key)}
         sections[item["section"]].setdefault(item["subject"], known)
     found = {section: list(subjects.values()) for section, subjects in sections.items()}

@@ -1,12 +1,12 @@
 """Networks of breast2d: DCGAN as Haarburger 2019 changed it (sections 3.1 and 3.2), for both games.
 
-Upconvolutions are nearest resize and convolution (Odena 2016), images have seven channels, and the class goes in
-one-hot beside the noise. Shapes in the comments are without the batch, at full width.
+Upconvolutions are nearest resize and convolution (Odena 2016), images have seven channels (or those of the store), and
+the class goes in one-hot beside the noise. Shapes in the comments are without the batch, at full width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -84,6 +84,7 @@ class Discriminator(nn.Module):
         return self.layers(seen).flatten()
 
 
-def build_generator(settings: Mapping[str, Any], classes: Sequence[str]) -> Generator:
-    """The generator of ``settings`` (``latent_size``, ``width``) for patches of ``classes``."""
-    return Generator(settings["latent_size"] + one_hot_size(classes), width=settings["width"])
+def build_generator(settings: Mapping[str, Any]) -> Generator:
+    """The generator of ``settings``: ``latent_size``, ``width``, and names of ``classes`` and ``channels``."""
+    size = settings["latent_size"] + one_hot_size(settings["classes"])
+    return Generator(size, len(settings["channels"]), settings["width"])

@@ -1,11 +1,11 @@
 """Images in two dimensions: cut from volumes, drawn for a game, made of noise, and shown."""
 
 from mrsynth.images.comparing import compare
-from mrsynth.images.cutting import CutSlicesd
+from mrsynth.images.cutting import CutSlicesd, slice_preprocessing
 from mrsynth.images.evaluation import Evaluation
 from mrsynth.images.latents import LatentDataset, Maker, latent, one_hot_size
 from mrsynth.images.pictures import ContactSheet, FixedNoise, sheet
-from mrsynth.images.reading import read_images
+from mrsynth.images.reading import read_images, read_volumes
 from mrsynth.images.stacks import ImageDataset, Stack, slice_classes, slice_stacks
 from mrsynth.images.writing import ImageWriter
 
@@ -23,7 +23,9 @@ __all__ = [
     "latent",
     "one_hot_size",
     "read_images",
+    "read_volumes",
     "sheet",
     "slice_classes",
+    "slice_preprocessing",
     "slice_stacks",
 ]

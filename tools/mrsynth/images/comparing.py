@@ -14,12 +14,13 @@ from tqdm import tqdm
 from mrsynth.conventions import SEQUENCES
 from mrsynth.files import write_json
 from mrsynth.images.pictures import sheet
-from mrsynth.images.reading import read_images
+from mrsynth.images.reading import read_images, read_volumes
 from mrsynth.metrics import build_features, realism, realism_table
 from mrsynth.training import check_writable, choose_device
+from mrsynth.transforms.geometry import upright
 
 SHOWN = 10
-"""Images of each set on the contact sheet."""
+"""Images of each set on the contact sheet; of volumes their middle axial slice."""
 
 
 def compare(
@@ -28,10 +29,13 @@ def compare(
     out: str | os.PathLike | None = None,
     features: str = "efficientnet_lite0",
     weights: str | os.PathLike | None = None,
+    bundle: str | os.PathLike | None = None,
     channels: Sequence[int] | None = None,
     size: Sequence[int] | None = None,
     sequences: Sequence[str] = SEQUENCES,
     plane: str = "axial",
+    crop: str | Sequence[int] = "none",
+    value_range: Sequence[float] | None = None,
     count: int = 1000,
     draws: int = 10,
     seed: int = 0,
@@ -41,14 +45,18 @@ def compare(
 
     Args:
         real: folder of pictures (PNG, ...), arrays (.npy) or stacks (.nii.gz), or a datalist of subjects or stacks.
+            For 3D features (segmenter): a datalist of subjects, or a dataset's folder; they are compared as volumes.
         fake: likewise.
         out: folder for comparison.json, comparison.txt and comparison.png; nothing is written without it.
-        features: efficientnet_lite0, inception_v3, or radiomics.
-        weights: file of the features' weights, for inception_v3.
+        features: efficientnet_lite0, inception_v3, radiomics, or of volumes segmenter.
+        weights: of inception_v3 its file; of segmenter a bundle's models/model.pt, or the folder that holds models/.
+        bundle: of segmenter, the bundle's folder, such as bundles/unet3d, where its weights lie elsewhere.
         channels: which three of more channels the features see.
-        size: rows and columns to resize all images to; needed for subjects, whose slices are cut.
+        size: rows and columns to resize all images to; needed for subjects, whose slices are cut. Of volumes X, Y, Z.
         sequences: of subjects' slices, which become an image's channels.
         plane: of subjects' slices.
+        crop: of volumes, what is resampled to size: none (the whole), brain, or [first,end] axial slices.
+        value_range: of pictures with more than 8 bits, the values that are black and white, such as [0,4095].
         count: images of each set in a draw.
         draws: how often images are drawn.
         seed: of all draws.
@@ -56,8 +64,15 @@ def compare(
     """
     if out is not None:
         check_writable(out)
-    built = build_features(features, weights, choose_device(device), channels=channels)
-    first, second = (read_images(source, size, sequences, plane) for source in (real, fake))
+    if weights is not None and Path(weights).is_dir():
+        weights = Path(weights) / "models" / "model.pt"
+    built = build_features(features, weights, choose_device(device), channels=channels, bundle=bundle)
+    first, second = (
+        read_volumes(source, size, crop)
+        if built.spatial_dims == 3
+        else read_images(source, size, sequences, plane, value_range=value_range)
+        for source in (real, fake)
+    )
     result = {
         "real_source": str(real),
         "fake_source": str(fake),
@@ -70,8 +85,17 @@ def compare(
         write_json(folder / "comparison.json", result)
         (folder / "comparison.txt").write_text(text + "\n", encoding="utf-8")
         random = np.random.default_rng(seed)
-        shown = [torch.stack([s[int(i)] for i in random.permutation(len(s))[:SHOWN]]) for s in (first, second)]
+        shown = [
+            torch.stack([_picture_of(s[int(i)]) for i in random.permutation(len(s))[:SHOWN]]) for s in (first, second)
+        ]
         names = [str(n) for n in range(shown[0].shape[1])]
         sheet([("real", shown[0]), ("synthetic", shown[1])], names).save(folder / "comparison.png")
         print(f"\nMade in {folder}:\n  comparison.json, comparison.txt, comparison.png", flush=True)
     return result
+
+
+def _picture_of(image: torch.Tensor) -> torch.Tensor:
+    """`(C, H, W)` of an image, or of the middle of a volume `(C, X, Y, Z)`."""
+    if image.dim() == 3:
+        return image
+    return torch.from_numpy(upright(image[..., image.shape[-1] // 2].numpy(), axis=2).copy())

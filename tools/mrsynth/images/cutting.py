@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Transform
+from monai.transforms import Compose, Transform
 from torch.nn import functional as F
 
 from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError
+from mrsynth.transforms import BrainMaskd, LoadSubjectd, RescaleInsideBraind
 from mrsynth.transforms.geometry import as_array, upright
 
 PLANES = ("sagittal", "coronal", "axial")
@@ -60,14 +61,11 @@ class CutSlicesd(Transform):
         unknown = [name for name in sequences if name not in SEQUENCES]
         if unknown or not sequences or isinstance(sequences, str):
             raise UserError(f"sequences: some of {SEQUENCES}", str(sequences), "sequences", "choose among these")
-        two = isinstance(size, (list, tuple)) and len(size) == 2
-        if not two or any(not isinstance(n, int) or n < 1 for n in size):
-            raise UserError("rows and columns", str(size), "size", "give for instance [64,64]")
         if slices is not None and not (len(slices) == 2 and 0 <= slices[0] <= slices[1]):
             raise UserError("slices: the first and the last", str(slices), "slices", "give for instance [80,149]")
         if best is not None and best < 1:
             raise UserError("best: at least 1", str(best), "best", "correct it")
-        self.axis, self.slices, self.size = PLANES.index(plane), slices, tuple(size)
+        self.axis, self.slices, self.size = PLANES.index(plane), slices, rows_and_columns(size)
         self.channels, self.best, self.keep = [SEQUENCES.index(name) for name in sequences], best, keep
         self.least_brain = least_brain
 
@@ -126,7 +124,38 @@ class CutSlicesd(Transform):
         images = torch.from_numpy(np.ascontiguousarray(pictures, dtype=np.float32))
         inside = torch.from_numpy(np.ascontiguousarray(masks, dtype=np.float32))[:, None]
         if images.shape[2:] != self.size:
-            shrinks = any(new < old for new, old in zip(self.size, images.shape[2:], strict=True))
-            images = F.interpolate(images, self.size, mode="bilinear", antialias=shrinks)
+            images = resized(images, self.size)
             inside = F.interpolate(inside, self.size, mode="nearest-exact")
         return torch.where(inside > 0, images.clamp(-1, 1), -1).to(torch.float16)
+
+
+def slice_preprocessing(*, intensities: str = "percentiles", label: bool = True, **cut: Any) -> Compose:
+    """From the files of a subject to its ``slices``.
+
+    Args:
+        intensities: how they come to [-1, 1]; see :class:`~mrsynth.transforms.RescaleInsideBraind`.
+        label: whether every subject must have one.
+        cut: settings of :class:`CutSlicesd`.
+    """
+    load = LoadSubjectd(allow_missing_keys=not label)
+    return Compose([load, BrainMaskd(), RescaleInsideBraind(mode=intensities), CutSlicesd(**cut)])
+
+
+def rows_and_columns(size: Sequence[int]) -> tuple[int, int]:
+    """``size`` of images in two dimensions.
+
+    Raises:
+        UserError: anything else.
+    """
+    two = isinstance(size, (list, tuple)) and len(size) == 2
+    if not two or any(not isinstance(n, int) or n < 1 for n in size):
+        raise UserError("rows and columns", str(size), "size", "give for instance [64,64]")
+    return size[0], size[1]
+
+
+def resized(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Images `(N, C, H, W)` stretched to ``size``, linearly, and without aliasing where they shrink."""
+    if images.shape[2:] == size:
+        return images
+    shrinks = any(new < old for new, old in zip(size, images.shape[2:], strict=True))
+    return F.interpolate(images, size, mode="bilinear", antialias=shrinks)

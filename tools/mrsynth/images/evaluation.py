@@ -13,10 +13,10 @@ from tqdm import tqdm
 from mrsynth.errors import UserError
 from mrsynth.files import write_csv, write_json
 from mrsynth.images.pictures import sheet
-from mrsynth.images.reading import SlicesOf
+from mrsynth.images.reading import ImagesOf
 from mrsynth.images.stacks import ImageDataset
-from mrsynth.metrics import Features, class_obedience, realism, realism_table
-from mrsynth.metrics.realism import LEAST, features_of
+from mrsynth.metrics import LEAST_IMAGES, Features, class_obedience, realism, realism_table
+from mrsynth.metrics.realism import features_of
 
 SHOWN = 10
 """Images of each class on the contact sheet."""
@@ -70,9 +70,9 @@ class Evaluation:
         """
         parts = {name: self.dataset.of_class(number) for number, name in enumerate(self.classes)}
         for name, part in parts.items():
-            if len(part) < 2 * LEAST:
+            if len(part) < 2 * LEAST_IMAGES:
                 raise UserError(
-                    f"at least {2 * LEAST} real images of class {name!r}",
+                    f"at least {2 * LEAST_IMAGES} real images of class {name!r}",
                     str(len(part)),
                     "section",
                     "evaluate on a section with more subjects (--section), or with wider slices",
@@ -82,7 +82,7 @@ class Evaluation:
             fake = self.make(number, self.count)
             made.append(fake)
             options = {"draws": self.draws, "count": self.count, "seed": self.seed}
-            real = SlicesOf(part)
+            real = ImagesOf(part)
             found[name] = realism(real, fake, self.features, progress=lambda x: tqdm(x, desc="draws"), **options)
             print(realism_table(found[name], f"\n{name}" if len(self.classes) > 1 else ""), flush=True)
             shown = part.sample(SHOWN, self.seed)
@@ -101,7 +101,9 @@ class Evaluation:
             "classes": found,
         }
         if self.training is not None and len(self.classes) > 1:
-            result["obedience"] = self._obedience([self.features(fake) for fake in made])
+            result["obedience"] = class_obedience(
+                self._by_class(self.training), self._by_class(self.dataset), [self.features(fake) for fake in made]
+            )
             print(obedience_table(result["obedience"], self.classes), flush=True)
         write_json(self.folder / "realism.json", result)
         write_csv(self.folder / "realism.csv", rows)
@@ -109,18 +111,10 @@ class Evaluation:
         print(f"\nMade in {self.folder}:\n  realism.json, realism.csv, contact_sheet.png", flush=True)
         return result
 
-    def _obedience(self, made: list[torch.Tensor]) -> dict[str, Any]:
-        """What a classifier of the training subjects' images says of the synthetic ones."""
-        known, real = (
-            [self._features(dataset.of_class(number)) for number in range(len(self.classes))]
-            for dataset in (self.training, self.dataset)
-            if dataset is not None
-        )
-        return class_obedience(known, real, made)
-
-    def _features(self, dataset: ImageDataset) -> torch.Tensor:
-        """Of up to ``count`` images."""
-        return features_of(dataset.sample(self.count, self.seed), self.features)[0]
+    def _by_class(self, dataset: ImageDataset) -> list[torch.Tensor]:
+        """Features of up to ``count`` images of each class."""
+        parts = [dataset.of_class(number) for number in range(len(self.classes))]
+        return [features_of(part.sample(self.count, self.seed), self.features)[0] for part in parts]
 
 
 def obedience_table(result: Mapping[str, Any], classes: Sequence[str]) -> str:

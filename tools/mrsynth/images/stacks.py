@@ -14,7 +14,7 @@ from tqdm import tqdm
 from mrsynth.errors import UserError
 from mrsynth.training import Draw, derived_seed
 
-CLASSES = ("none", "tumour", "sequence", "both")
+CONDITIONS = ("none", "tumour", "sequence", "both")
 """What a slice's class says: nothing, whether it shows tumour, its sequence, or both."""
 
 
@@ -55,7 +55,7 @@ def slice_stacks(
         subjects: preprocessed items; read once, in order, with a progress bar.
         sequences: names of the slices' channels.
         pooled: each sequence is an image of its own (Han 2018's "Concat"); else an image has all as channels.
-        condition: one of :data:`CLASSES`; class numbers as :func:`slice_classes` names them.
+        condition: one of :data:`CONDITIONS`; class numbers as :func:`slice_classes` names them.
 
     Raises:
         UserError: an unknown condition, one by sequence of images that hold all, or a class without an image.
@@ -89,8 +89,8 @@ def slice_classes(sequences: Sequence[str], condition: str) -> list[str]:
     Raises:
         UserError: an unknown condition.
     """
-    if condition not in CLASSES:
-        raise UserError(f"condition: one of {CLASSES}", repr(condition), "condition", "choose one")
+    if condition not in CONDITIONS:
+        raise UserError(f"condition: one of {CONDITIONS}", repr(condition), "condition", "choose one")
     tumour = ["no tumour", "tumour"]
     both = [f"{sequence}, {kind}" for sequence in sequences for kind in tumour]
     return {"none": ["image"], "tumour": tumour, "sequence": list(sequences), "both": both}[condition]
@@ -111,9 +111,7 @@ class ImageDataset(Dataset):
         UserError: no images, or images of several sizes.
     """
 
-    def __init__(
-        self, stacks: Sequence[Stack], flip: bool = False, seed: int = 0, repeat: int = 1
-    ) -> None:
+    def __init__(self, stacks: Sequence[Stack], flip: bool = False, seed: int = 0, repeat: int = 1) -> None:
         sizes = {tuple(stack.images.shape[1:]) for stack in stacks if len(stack.images)}
         if len(sizes) > 1:
             raise UserError("images of one size", str(sorted(sizes)), "images", "cut them to one size")

@@ -47,7 +47,7 @@ ON_IMAGES = {
 }
 """Measures of one set of images."""
 
-LEAST = 10
+LEAST_IMAGES = 10
 """Images of a set."""
 
 EXTRAPOLATED = 20
@@ -189,7 +189,7 @@ def realism(
     if draws < 1:
         raise UserError("at least one draw", str(draws), "draws", "correct it")
     for name, images in (("real", real), ("fake", fake)):
-        need = 2 * LEAST if name == "real" else LEAST
+        need = 2 * LEAST_IMAGES if name == "real" else LEAST_IMAGES
         if len(images) < need:
             raise UserError(f"at least {need} {name} images", str(len(images)), name, "give more")
     if real[0].shape != fake[0].shape:
@@ -272,9 +272,10 @@ class RealismValidator:
     """What a training is watched by: the measures of synthetic images against real ones, each class for itself.
 
     It stands where ``RunHandlers`` expects an evaluator: ``run(epoch)``, then ``state.metrics``: the mean over the
-    classes of each measure, and of several classes each one's Fréchet distance. The key metric is the mean distance;
-    Haarburger 2019 chose the epoch by the lowest (table 2), and so does a run with ``better="lower"``. Real and
-    synthetic images are as many, the noise is the same each time. What the distance's anchors are is said once.
+    classes of each measure (of fewer than ten real images the distance alone), and of several classes each one's
+    Fréchet distance. The key metric is the mean distance; Haarburger 2019 chose the epoch by the lowest (table 2), and
+    so does a run with ``better="lower"``. Real and synthetic images are as many, the noise is the same each time. What
+    the distance's anchors are is said once.
 
     Args:
         make: gives ``count`` images of a class by its number, `(count, C, H, W)` in [-1, 1].
@@ -324,7 +325,7 @@ class RealismValidator:
             noise = Noise(len(images), images.shape[1:], float(images.mean()), float(images.std()), self.seed)
             far = self._measures(real, features_of(noise, self.features)[0])["frechet"]
             line = f"  {name}: noise {far:.1f} ({len(real)} images)"
-            if (half := len(real) // 2) >= LEAST:
+            if (half := len(real) // 2) >= LEAST_IMAGES:
                 shuffled = real[torch.from_numpy(np.random.default_rng(self.seed).permutation(len(real)))]
                 near = self._measures(shuffled[:half], shuffled[half : 2 * half])["frechet"]
                 line += f", half of real against the other {near:.1f} ({half} images)"
@@ -334,6 +335,8 @@ class RealismValidator:
     def _measures(self, real: torch.Tensor, fake: torch.Tensor) -> dict[str, float]:
         if self.features.standardise:
             real, fake = standardised(real, fake)
+        if len(real) < LEAST_IMAGES:
+            return {"frechet": frechet_distance(real, fake)}
         return feature_measures(real, fake, self.seed)
 
 

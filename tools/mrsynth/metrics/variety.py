@@ -66,7 +66,9 @@ def ms_ssim_variety(
             "give more of them, or leave this measure out",
         )
     drawn = _pairs(count, pairs, np.random.default_rng(seed))
-    stream = image_batches((torch.as_tensor(images[int(i)])[None] for i in drawn.ravel()), least_size=WINDOW)
+    stream = image_batches(
+        (torch.as_tensor(images[int(i)])[None].contiguous() for i in drawn.ravel()), least_size=WINDOW
+    )
     values = []
     for one, other in zip(stream, stream, strict=True):  # two at a time
         scales = scales_for(one.shape[2:])

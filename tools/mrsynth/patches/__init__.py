@@ -4,7 +4,18 @@
 """
 
 from mrsynth.manifest.breasts import CLASSES, SEQUENCES, breast_datalist, read_cohort
-from mrsynth.patches.reading import patch_stacks
+from mrsynth.patches.cutting import SUBTRACTION
+from mrsynth.patches.reading import index_of, patch_stacks, read_store
 from mrsynth.patches.store import cut_patches
 
-__all__ = ["CLASSES", "SEQUENCES", "breast_datalist", "cut_patches", "patch_stacks", "read_cohort"]
+__all__ = [
+    "CLASSES",
+    "SEQUENCES",
+    "SUBTRACTION",
+    "breast_datalist",
+    "cut_patches",
+    "index_of",
+    "patch_stacks",
+    "read_cohort",
+    "read_store",
+]

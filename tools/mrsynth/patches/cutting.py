@@ -7,6 +7,9 @@ is the difference of the mapped images, within [-1023, 1023].
 
 A patch is rows by columns as a radiologist looks at it, front at the top and her right side on the left. What lies
 outside the image is 0.
+
+Images are smoothed along axes that shrink, as much as they shrink. A lesion that lies between the voxels of the common
+grid is in those that it touches.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from scipy import ndimage
+from torch.nn import functional
 
 from mrsynth.errors import UserError
 from mrsynth.manifest.check import AFFINE_TOLERANCE, UnreadableFile, read_volume
@@ -62,7 +66,7 @@ def read_examination(item: Mapping[str, Any], sequences: Sequence[str], size: tu
 
     Raises:
         UserError: a file that cannot be read or used, grids that differ, a lesion without a class, a class without a
-            lesion, a lesion that the common grid loses, or no breasts.
+            lesion, a lesion whose voxels of the common grid are other lesions', or no breasts.
     """
     files = [*item["image"], *([item["label"]] if item.get("label") else [])]
     volumes, spacing = _read(files)
@@ -70,12 +74,12 @@ def read_examination(item: Mapping[str, Any], sequences: Sequence[str], size: tu
     label = _check_lesions(item, label)
     pre = sequences.index("t1_pre")
     extent = [count * step for count, step in zip(volumes[0].shape, spacing, strict=True)]
-    images = [_resized(volume.astype(np.float32), size, "trilinear") for volume in volumes]
-    lesions = _resized(label.astype(np.float32), size, "nearest-exact").astype(label.dtype)
+    images = [_resized(volume, size) for volume in volumes]
+    lesions = _resized_lesions(label, size)
     if lost := sorted(set(np.unique(label)) - set(np.unique(lesions))):
         raise UserError(
             f"lesions that can be seen on a grid of {size[0]}x{size[1]}x{size[2]}",
-            f"lesion {', '.join(map(str, lost))} of {item['subject']} falls between its voxels",
+            f"lesion {', '.join(map(str, lost))} of {item['subject']} only in voxels that hold others too",
             item["label"],
             "cut on a finer grid (--size)",
         )
@@ -83,10 +87,9 @@ def read_examination(item: Mapping[str, Any], sequences: Sequence[str], size: tu
     breasts = find_breasts(images[pre], steps, item["image"][pre])
     channels = np.empty((len(images) + 1, *size), dtype=np.int16)
     windows = {}
-    for series in ("t1", "t2"):
-        members = [number for number, name in enumerate(sequences) if name.startswith(series)]
-        if members:
-            windows[series] = low, high = _window([images[number] for number in members], breasts)
+    for series in sorted({name.split("_")[0] for name in sequences}):
+        members = [number for number, name in enumerate(sequences) if name.split("_")[0] == series]
+        windows[series] = low, high = _window([images[number] for number in members], breasts)
         for number in members:
             mapped = (images[number] - low) * np.float32(HIGHEST / (high - low))
             channels[number] = np.rint(np.clip(mapped, 0, HIGHEST, out=mapped), out=mapped)
@@ -179,13 +182,27 @@ def _check_lesions(item: Mapping[str, Any], label: np.ndarray) -> np.ndarray:
     return whole
 
 
-def _resized(volume: np.ndarray, size: tuple[int, int, int], mode: str) -> np.ndarray:
-    """The same field of view in ``size`` voxels."""
+def _resized(volume: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
+    """The same field of view in ``size`` voxels, trilinear, and over all that becomes one where an axis shrinks."""
     if volume.shape == size:
-        return volume
-    tensor = torch.from_numpy(np.ascontiguousarray(volume))[None, None]
-    options = {"align_corners": False} if mode == "trilinear" else {}
-    return torch.nn.functional.interpolate(tensor, size=size, mode=mode, **options)[0, 0].numpy()
+        return volume.astype(np.float32)
+    x, y, z = size
+    slices = torch.from_numpy(np.ascontiguousarray(volume, dtype=np.float32))[None]  # one axis after the other
+    planes = functional.interpolate(slices, size=(y, z), mode="bilinear", antialias=True).permute(0, 3, 1, 2)
+    return functional.interpolate(planes, size=(x, y), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+
+
+def _resized_lesions(label: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
+    """The same field of view in ``size`` voxels: the nearest, and of a lesion that has none so, all that it touches and
+    that are no other's."""
+    if label.shape == size:
+        return label
+    tensor = torch.from_numpy(np.ascontiguousarray(label, dtype=np.float32))[None, None]
+    lesions = functional.interpolate(tensor, size=size, mode="nearest-exact")
+    for number in np.setdiff1d(label, lesions):
+        touched = functional.adaptive_max_pool3d((tensor == float(number)).float(), size) > 0
+        lesions[touched & (lesions == 0)] = float(number)
+    return lesions[0, 0].numpy().astype(label.dtype)
 
 
 def _window(images: Sequence[np.ndarray], breasts: np.ndarray) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mrsynth.errors import UserError
 from mrsynth.images import Stack
 
 
@@ -44,15 +46,43 @@ class PatchRows:
         return torch.from_numpy(self.array[self.rows[index]].astype(np.float32)) / divide - subtract
 
 
+def read_store(store: str | os.PathLike) -> dict[str, Any]:
+    """What the index of a store says, and ``sha256``, which tells its patches from others' wherever the store lies.
+
+    Args:
+        store: its folder, or the ``index.json`` in it; see :mod:`mrsynth.patches.store`.
+
+    Raises:
+        UserError: no such store, or not one.
+    """
+    path = index_of(store)
+    expected, do = "a store of patches", "make one: python -m mrsynth patches --root DIR --out DIR"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(expected, f"no index.json that can be read ({error})", store, do) from error
+    if missing := {"channels", "classes", "settings", "split", "items"} - set(content):
+        raise UserError(expected, f"an index without {', '.join(sorted(missing))}, as of an older version", path, do)
+    what = json.dumps([content["settings"], content["channels"], content["items"]], sort_keys=True)
+    return {**content, "sha256": hashlib.sha256(what.encode()).hexdigest()}
+
+
+def index_of(store: str | os.PathLike) -> Path:
+    """The ``index.json`` of a store that is named by its folder or by this file."""
+    return Path(store) / "index.json" if Path(store).is_dir() else Path(store)
+
+
 def patch_stacks(index: str | os.PathLike, section: str) -> list[Stack]:
     """Stacks of a section of a store of patches, by subject.
 
     Args:
         index: ``index.json`` of the store; see :mod:`mrsynth.patches.store`.
         section: ``training``, ``validation`` or ``test``.
+
+    Raises:
+        UserError: no such store.
     """
-    path = Path(index)
-    content = json.loads(path.read_text(encoding="utf-8"))
+    path, content = Path(index), read_store(index)
     scale = content["scale"]
     by_subject: dict[str, list[Mapping[str, Any]]] = {}
     for item in content["items"]:

@@ -6,7 +6,8 @@
     OUT/patches/<subject>.npy     int16 (n, C, 64, 64), to be memory-mapped
     OUT/patches/<subject>.json    of these n patches; with it a subject is complete, and is not cut again
 
-``index.json`` says ``channels``, ``classes``, ``size`` (rows, columns), ``scale`` and ``items``, a line each::
+``index.json`` says ``channels``, ``classes``, ``size`` (rows, columns), ``scale``, ``settings`` and ``split`` (options
+of :func:`cut_patches`), ``subjects`` by section and ``items``, a line each::
 
     {"file": "patches/A.npy", "row": 3, "subject": "A", "class": 2, "section": "training", "slice": 14,
      "centre": [row, column], "lesion": 1}
@@ -49,7 +50,7 @@ from mrsynth.patches.cutting import (
 )
 
 INDEX, FOLDER = "index.json", "patches"
-VERSION = 1
+VERSION = 2
 """Of the cutting. Raise it whenever a change moves a value: older stores are then refused."""
 
 
@@ -73,7 +74,8 @@ def cut_patches(
 ) -> Path:
     """Cut the patches of a cohort of breast MRI into a store.
 
-    A run that was stopped goes on where it was; subjects whose files have changed are cut again.
+    A run that was stopped goes on where it was; subjects whose files have changed are cut again. A whole store is never
+    turned into one of other subjects, or of another split of them.
 
     Args:
         root: a folder with ``subjects.csv`` and ``lesions.csv``, or a datalist (.json) that has a split already.
@@ -98,18 +100,18 @@ def cut_patches(
 
     Raises:
         UserError: as :func:`~mrsynth.patches.read_cohort`; subjects that cannot be used (all in one message); a class
-            that has no patch in the training part; a folder in use for another store.
+            that has no patch in the training part; a folder in use for another store, or for other subjects.
     """
     out = Path(os.path.abspath(Path(out).expanduser()))
     settings = _settings(size, patch, clear, healthy, classes, sequences, seed)
     _check_count("workers", workers, 1)
     folding = {"folds": folds, "fold": fold} if folds is not None else {}
-    cohort = read_cohort(
-        root, settings["sequences"], mode=split, seed=seed, validation=validation, test=test, **folding
-    )
+    parts = {"seed": seed, "validation": validation, "test": test, **folding}
+    cohort = read_cohort(root, settings["sequences"], mode=split, **parts)
     settings["sequences"] = list(cohort.sequences)
     _check(settings, cohort, root)
     _look(out, settings)
+    _refuse_others(out / INDEX, cohort)
     items = [item for section in SECTIONS for item in cohort.sections[section]]
     done, bad = _cut_all(items, settings, out, workers)
     if bad and (not skip_bad or len(bad) == len(items)):
@@ -120,7 +122,8 @@ def cut_patches(
             root,
             "repair these, or go on without them (--skip_bad); what is cut already is kept",
         )  # fmt: skip
-    index = _index(cohort, done, settings, bad)
+    own = Path(root).expanduser().is_file()  # a datalist, with a split of its own
+    index = _index(cohort, done, settings, {"seed": seed} if own else {"split": split, **parts}, bad)
     _refuse_empty([name for name, count in index["counts"]["training"].items() if not count], settings, root)
     _write_index(out / INDEX, index)
     print(_summary(index, out), flush=True)
@@ -214,6 +217,29 @@ def _look(out: Path, settings: Mapping[str, Any]) -> None:
         return  # all are of one kind
 
 
+def _refuse_others(path: Path, cohort: Cohort) -> None:
+    """Refuse to write an index of other subjects in the place of one that is whole: somebody relies on that."""
+    there = _read_json(path) if path.is_file() else {}
+    subjects, theirs = _subjects(cohort), there.get("subjects")
+    if there and (there.get("name"), theirs) != (cohort.name, subjects):
+        both = [
+            {subject: section for section, part in (s or {}).items() for subject in part} for s in (theirs, subjects)
+        ]
+        differing = sorted(subject for subject in {*both[0], *both[1]} if both[0].get(subject) != both[1].get(subject))
+        raise UserError(
+            f"a folder for the patches of {cohort.name}: {len(both[1])} subjects, split as now",
+            f"the store of {there.get('name')}: {len(both[0])} subjects; "
+            f"{len(differing)} are in one of the two alone or in another section",
+            path,
+            "choose another folder; or, if no weights rely on this store, delete its index.json and cut again",
+        )
+
+
+def _subjects(cohort: Cohort) -> dict[str, list[str]]:
+    """Their ids by section."""
+    return {section: [item["subject"] for item in cohort.sections[section]] for section in SECTIONS}
+
+
 def _cut_all(
     items: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], out: Path, workers: int
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -280,7 +306,11 @@ def _key(item: Mapping[str, Any]) -> str:
 
 
 def _index(
-    cohort: Cohort, done: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any], bad: Sequence[str]
+    cohort: Cohort,
+    done: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    split: Mapping[str, Any],
+    bad: Sequence[str],
 ) -> dict[str, Any]:
     classes, channels = settings["classes"], [*cohort.sequences, SUBTRACTION]
     items, counts = [], {}
@@ -308,6 +338,8 @@ def _index(
             "subtract": [int(name != SUBTRACTION) for name in channels],
         },
         "settings": settings,
+        "split": dict(split),
+        "subjects": _subjects(cohort),
         "counts": counts,
         "skipped": list(bad),
         "items": items,
