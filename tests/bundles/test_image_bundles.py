@@ -29,7 +29,14 @@ OVERLAYS = {
     "flair2d": ("resize_convolution", "paper"),
     "breast2d": ("wgan", "gradient_penalty", "paper"),
 }
-RUN = {"max_epochs": "3", "validate_every": "3", "validation_images": "6", "montage_every": "3", "device": "cpu"}
+RUN = {
+    "max_epochs": "3",
+    "validate_every": "3",
+    "validation_images": "6",
+    "montage_every": "3",
+    "device": "cpu",
+    "ema_momentum": "0.5",
+}
 PAPER = {
     "brain2d": {"grade": "None", "num_workers": "0", "width": "0.05"},
     "flair2d": {"best": "8", "width": "0.02"},
