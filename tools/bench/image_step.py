@@ -40,7 +40,7 @@ def networks(bundle: str) -> tuple:
     elif bundle == "breast2d":
         pair = networks.Generator(width=0.125), networks.Discriminator(width=0.125)
     else:
-        pair = networks.Generator(dropout=0.0, width=0.25), networks.Critic(width=0.25)
+        pair = networks.Generator(dropout=0.0, width=0.25, upsampling="resize"), networks.Critic(width=0.25)
     pair = tuple(network.to(memory_format=torch.channels_last) for network in pair)
     adam = [torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999)) for network in pair]
     return (*pair, *adam)
@@ -49,7 +49,7 @@ def networks(bundle: str) -> tuple:
 def batches(bundle: str, images: int) -> Iterator[dict]:
     """Batches without end, of ``images`` images in a memory-mapped file."""
     from mrsynth.images import ImageDataset, Stack
-    from mrsynth.training import SeededSampler
+    from mrsynth.training import ClassSampler, SeededSampler
 
     channels, *size = SHAPE[bundle]
     stored = 1 if bundle == "flair2d" else channels
@@ -58,8 +58,10 @@ def batches(bundle: str, images: int) -> Iterator[dict]:
         noise = np.random.default_rng(0).uniform(-1, 1, (images, stored, *size)).astype(np.float16)
         np.save(file, noise)
         stack = torch.from_numpy(np.load(file, mmap_mode="c"))
-        dataset = ImageDataset([Stack("A", stack, [0] * images, [""] * images)], repeat=channels // stored)
-        sampler = SeededSampler(images)
+        breast = bundle == "breast2d"  # which draws its three classes equally and mirrors
+        classes = [number % 3 for number in range(images)]
+        dataset = ImageDataset([Stack("A", stack, classes, [""] * images)], flip=breast, repeat=channels // stored)
+        sampler = ClassSampler(classes) if breast else SeededSampler(images)
         loader = DataLoader(dataset, batch_size=BATCH[bundle], sampler=sampler, drop_last=True)
         while True:
             yield from loader
