@@ -120,7 +120,10 @@ class Experiments:
         text = markdown(rows)
         with atomic_path(self.folder / "experiments.md") as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
-        sheet = ContactSheet([(name, images) for name in complete for images in self._images(name)])
+        images = [shown for name in complete for shown in self._images(name)]
+        several = len({row["class"] for row in rows}) > 1
+        titles = [f"{row['experiment']}, {row['class']}" if several else row["experiment"] for row in rows]
+        sheet = ContactSheet(list(zip(titles, images, strict=True)))
         sheet.save(self.folder / "experiments.png")
         print(f"\n{text}\n\nMade in {self.folder}:\n  experiments.csv, experiments.md, experiments.png", flush=True)
         return rows
