@@ -71,7 +71,7 @@ def main(processes: int = 2, batch: int = 8, width: float = 0.25, steps: int = 8
                 raise SystemExit(said.stderr)
             found.append(float(said.stdout.split("seconds ")[1].split()[0]))
     for count, found in ways.items():
-        print(f"{count} of {os.cpu_count()} cores' processes: {batch / median(found):7.2f} images a second")
+        print(f"{count} processes on {os.cpu_count()} cores: {batch / median(found):7.2f} images a second")
     ratio = median(a / b for a, b in zip(ways[1], ways[processes], strict=True))
     print(f"{processes} processes against 1: {ratio:.2f} times the images a second", flush=True)
 
