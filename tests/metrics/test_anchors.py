@@ -131,8 +131,10 @@ def test_validation_measures_each_class_and_falls_as_images_get_better(capsys):
 
 
 def test_validation_takes_few_images_and_any_layout():
+    def make(of_class, count):
+        return pictures(count, 5).repeat(1, 3, 1, 1).to(memory_format=torch.channels_last)
+
     for count, names in ((8, {"val_frechet", "val_ms_ssim", "val_checkerboard"}), (12, None)):
-        make = lambda c, n: pictures(n, 5).repeat(1, 3, 1, 1).to(memory_format=torch.channels_last)  # noqa: E731
         validator = RealismValidator(make, [pictures(count, 0).repeat(1, 3, 1, 1)], ["image"], Means())
         validator.run(1)
         assert names is None or set(validator.state.metrics) == names

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from mrsynth.files import write_json
 from mrsynth.images.pictures import ContactSheet
-from mrsynth.manifest import load_datalist, write_datalist
 from mrsynth.synthesis.provenance import Recipe, cleared, versions
 from mrsynth.training import ResultWriter
 from mrsynth.transforms import write_nifti
@@ -134,16 +133,8 @@ class ImageWriter(ResultWriter):
             }
             for name, of_class, numbers in self.stacks()
         ]
-        datalist = {
-            "name": f"{self.count} synthetic images of each of {len(self.classes)} classes",
-            "made_by": {**self.recipe.content, "versions": versions()},
-            "training": items,
-            "validation": [],
-            "test": [],
-        }
-        path = self.folder / "datalist.json"
-        write_datalist(path, datalist)
-        load_datalist(path)
+        name = f"{self.count} synthetic images of each of {len(self.classes)} classes"
+        path, datalist = self.recipe.write_datalist(self.folder, name, items)
         made = self.count * len(self.classes)
         print(f"\nMade:\n  images    {made} in {len(items)} stacks in {self.folder}\n  datalist  {path}", flush=True)
         return datalist

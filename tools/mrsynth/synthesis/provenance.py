@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from mrsynth import __version__
 from mrsynth.errors import UserError
 from mrsynth.files import unwritable
+from mrsynth.manifest import load_datalist, write_datalist
 
 
 class Recipe:
@@ -50,6 +51,24 @@ class Recipe:
         if made_by != self.content:
             raise UserError(expected, f"{name}, made by {_difference(made_by, self.content)}", folder, do)
         return content
+
+    def write_datalist(
+        self, folder: Path, name: str, items: Sequence[Mapping[str, Any]], **facts: Any
+    ) -> tuple[Path, dict[str, Any]]:
+        """``datalist.json`` of a set that is complete, read back once, and where it is.
+
+        Args:
+            folder: of the set.
+            name: of the set.
+            items: synthetic, so all of them are for training.
+            facts: whatever else it says.
+        """
+        datalist = {"name": name, "made_by": {**self.content, "versions": versions()}, **facts}
+        datalist |= {"training": list(items), "validation": [], "test": []}
+        path = folder / "datalist.json"
+        write_datalist(path, datalist)
+        load_datalist(path)
+        return path, datalist
 
 
 def cleared(folder: Path) -> list[Path]:

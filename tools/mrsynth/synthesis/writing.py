@@ -20,7 +20,6 @@ from tqdm import tqdm
 from mrsynth.conventions import LABELS, SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.files import atomic_folder, write_json
-from mrsynth.manifest import load_datalist, write_datalist
 from mrsynth.synthesis.intensities import mapping, own_scale
 from mrsynth.synthesis.provenance import Recipe, cleared, digest, versions
 from mrsynth.training import ResultWriter
@@ -169,19 +168,14 @@ class SubjectWriter(ResultWriter):
                     "derived_from": list(dict.fromkeys([*parents, *self.record["subjects"]])),
                 }
             )
-        datalist = {
-            "name": f"{self.count} synthetic subjects",
-            "made_by": {**self.recipe.content, "versions": versions()},
-            "modality": {str(i): sequence for i, sequence in enumerate(SEQUENCES)},
-            "label_map": {str(value): value for value in LABELS},
-            "channels": None,
-            "training": items,
-            "validation": [],
-            "test": [],
-        }
-        path = self.folder / "datalist.json"
-        write_datalist(path, datalist)
-        load_datalist(path)
+        path, datalist = self.recipe.write_datalist(
+            self.folder,
+            f"{self.count} synthetic subjects",
+            items,
+            modality={str(i): sequence for i, sequence in enumerate(SEQUENCES)},
+            label_map={str(value): value for value in LABELS},
+            channels=None,
+        )
         print(f"\nMade:\n  subjects  {self.count} in {self.folder}\n  datalist  {path}", flush=True)
         return datalist
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 
-class ResultWriter:
+class ResultWriter(ABC):
     """Ignite handler that writes after each iteration and shows a progress bar; a subclass says what and how many.
 
     Attributes:
@@ -22,13 +24,13 @@ class ResultWriter:
         engine.add_event_handler(Events.COMPLETED, self._close_bar)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_bar)
 
+    @abstractmethod
     def __call__(self, engine: Engine) -> None:
         """Write the results of the iteration that has just ended."""
-        raise NotImplementedError
 
+    @abstractmethod
     def make_bar(self, engine: Engine) -> tqdm:
         """The bar of a run that is about to begin."""
-        raise NotImplementedError
 
     def _open_bar(self, engine: Engine) -> None:
         self.bar = self.make_bar(engine)
