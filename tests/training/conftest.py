@@ -52,10 +52,10 @@ class Line(Trainer):
 
 
 class Validator:
-    """Stands in for an evaluator: its key metric takes the ``values`` in turn."""
+    """Stands in for an evaluator: its key metric takes the ``values`` in turn, and ``other`` those of ``others``."""
 
-    def __init__(self, values: list[float]) -> None:
-        self.values = iter(values)
+    def __init__(self, values: list[float], others: list[float] | None = None) -> None:
+        self.values = zip(values, others or values, strict=True)
 
         class State:
             key_metric_name = "score"
@@ -63,7 +63,7 @@ class Validator:
         self.state = State()
 
     def run(self, epoch: int) -> None:
-        self.state.metrics = {"score": next(self.values)}
+        self.state.metrics = dict(zip(("score", "other"), next(self.values), strict=True))
 
 
 def line(

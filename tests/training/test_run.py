@@ -12,6 +12,7 @@ from matplotlib.image import imread
 
 from mrsynth.errors import UserError
 from mrsynth.training import choose_device, load_checkpoint, read_safely, start
+from mrsynth.training.checkpoint import read_records
 from mrsynth.training.montage import Montage, Row
 
 
@@ -198,6 +199,22 @@ def test_the_best_so_far_survives_a_resume(fit, tmp_path):
     weights = (tmp_path / "models" / "model.pt").read_bytes()
     fit(tmp_path, 3, resume=True, validator=fit.Validator([0.5])).run()
     assert (tmp_path / "models" / "model.pt").read_bytes() == weights
+
+
+def test_other_weights_are_those_of_the_epochs_best_by_another_metric(fit, tmp_path, capsys):
+    also = {"also_best": {"model_b.pt": "other"}, "better": "lower"}
+    fit(tmp_path / "out", 3, validator=fit.Validator([0.2, 0.1, 0.5], [3.0, 2.0, 1.0]), **also).run()
+    models = tmp_path / "out" / "models"
+    for name, epoch, metrics in (("model", 2, {"best_score": 0.1}), ("model_b", 3, {"best_other": 1.0})):
+        (record,) = [v for v in read_records(models / f"{name}.pt").values() if v["epoch"] == epoch]
+        assert record["metrics"] == {**metrics, "at_epoch": float(epoch)}
+    assert (models / "model.pt").read_bytes() != (models / "model_b.pt").read_bytes()
+    said = capsys.readouterr().out
+    assert "model_b.pt" in said and "best_other 1" in said
+    before = (models / "model_b.pt").read_bytes()
+    later = fit.Validator([0.05], [1.5])
+    fit(tmp_path / "out", 4, resume=True, validator=later, **also).run()
+    assert (models / "model_b.pt").read_bytes() == before
 
 
 def test_validation_comes_every_so_many_epochs_and_after_the_last(fit, tmp_path):

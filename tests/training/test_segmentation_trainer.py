@@ -126,7 +126,9 @@ def test_an_epoch_cut_short_is_validated_and_its_weights_kept_but_it_is_no_place
     assert record["metrics"] == {"best_score": 0.9, "at_epoch": 2.0}
     kept = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     assert all(torch.equal(a, b) for a, b in zip(kept.values(), weights(run), strict=True))
-    assert checkpoint(tmp_path)["run"]["epoch"] == 1 and checkpoint(tmp_path)["run"]["best"]["at_epoch"] == 1
+    assert (
+        checkpoint(tmp_path)["run"]["epoch"] == 1 and checkpoint(tmp_path)["run"]["best"]["model.pt"]["at_epoch"] == 1
+    )
     again = segmenter(tmp_path, max_iterations=5, resume=True, validator=fit.Validator([0.9]))
     assert again.state.epoch == 1 and again.state.iteration == LENGTH
     again.run()

@@ -1,10 +1,12 @@
 """One iteration of an image bundle's game against a bare PyTorch loop of the same networks; and what the loader takes.
 
-    python tools/bench/image_step.py [--bundle brain2d|breast2d|flair2d|all] [--steps 12] [--images 512]
+    python tools/bench/image_step.py [--bundle brain2d|breast2d|flair2d|all] [--steps 100] [--images 512]
 
 DCGAN's game, both players once a step, in float32, at the bundle's own batch and sizes, without moving average. Batches
 come from slices of noise in memory-mapped files, as from the cache; the loader's share is the time that a batch takes
-to come, against that of a whole step. Two processes take turns; the median of the paired ratios is printed.
+to come, against that of a whole step. Two processes take turns; the median of the paired ratios is printed. Both keep
+the memory that they have freed, as a GPU's allocator does: glibc's hands it back to the kernel now and then, and pays
+for it again page by page: up to a tenth of such a step, depending on which object dies last (``--keep false``).
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ import torch
 from monai.data import DataLoader
 from torch.nn import functional as F
 from turns import answer, report, take_turns
+
+KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+"""What makes glibc keep the memory that was freed."""
 
 BUNDLES = Path(__file__).resolve().parents[2] / "bundles"
 BATCH = {"brain2d": 64, "breast2d": 64, "flair2d": 8}
@@ -108,17 +113,18 @@ def loading(bundle: str, images: int) -> float:
     return median(taken[2:])
 
 
-def main(bundle: str = "all", steps: int = 12, images: int = 512) -> None:
+def main(bundle: str = "all", steps: int = 100, images: int = 512, keep: bool = True) -> None:
     """Print the comparison.
 
     Args:
         bundle: one of them, or all.
         steps: timed steps of each, after three that are not counted.
         images: in the file.
+        keep: keep freed memory, in both.
     """
     for name in BATCH if bundle == "all" else [bundle]:
         ways = {way: [sys.executable, __file__, "worker", way, name, str(images)] for way in ("ours", "bare")}
-        rows = take_turns(ways, steps, 3)
+        rows = take_turns(ways, steps, 3, KEEP if keep else None)
         report(rows, name, "a step")
         step = median(seconds for seconds, _ in rows["ours"])
         wait = loading(name, images)

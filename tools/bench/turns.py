@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import subprocess
@@ -23,9 +24,21 @@ def answer(steps: Iterator[None]) -> None:
         print(taken, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, file=answers, flush=True)
 
 
-def take_turns(commands: Mapping[str, Sequence[str]], steps: int, warm_up: int) -> Rows:
-    """Let the workers of ``commands`` advance in turn, ``steps`` times after ``warm_up`` that are not counted."""
-    processes = {way: subprocess.Popen(command, stdin=-1, stdout=-1, text=True) for way, command in commands.items()}
+def take_turns(
+    commands: Mapping[str, Sequence[str]], steps: int, warm_up: int, environment: Mapping[str, str] | None = None
+) -> Rows:
+    """Let the workers of ``commands`` advance in turn, ``steps`` times after ``warm_up`` that are not counted.
+
+    Args:
+        commands: of each way's process.
+        steps, warm_up: turns.
+        environment: variables for all of them, beside this process's own.
+    """
+    variables = {**os.environ, **(environment or {})}
+    processes = {
+        way: subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=variables)
+        for way, command in commands.items()
+    }
     rows: dict[str, list[tuple[float, float]]] = {way: [] for way in processes}
     for _ in range(steps + warm_up):
         for way, process in processes.items():

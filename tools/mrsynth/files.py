@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -130,3 +131,8 @@ def sha256(path: str | os.PathLike) -> str:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def slug(name: str) -> str:
+    """A name for people as that of a file or folder: small letters, digits, underscores."""
+    return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_")

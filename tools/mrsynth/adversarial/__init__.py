@@ -1,5 +1,6 @@
 """The game: objectives, constraints, schedules, rounds, extra terms, and the trainer that plays it."""
 
+from mrsynth.adversarial.augmented import AugmentedCritic
 from mrsynth.adversarial.constraints import Constraint, GradientPenalty, MatchingAware, WeightClipping
 from mrsynth.adversarial.local import LocalCritic
 from mrsynth.adversarial.objectives import Hinge, LeastSquares, NonSaturating, Objective, Wasserstein
@@ -11,6 +12,7 @@ from mrsynth.adversarial.trainer import GameEvents, TwoPlayerTrainer
 __all__ = [
     "L1",
     "Alternating",
+    "AugmentedCritic",
     "ClassRound",
     "Constraint",
     "CriticSteps",

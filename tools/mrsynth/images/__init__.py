@@ -1,5 +1,6 @@
 """Images in two dimensions: cut from volumes, drawn for a game, made of noise, and shown."""
 
+from mrsynth.images.class_weights import best_of_class, load_generator
 from mrsynth.images.comparing import compare
 from mrsynth.images.cutting import CutSlicesd, slice_preprocessing
 from mrsynth.images.evaluation import Evaluation
@@ -19,8 +20,10 @@ __all__ = [
     "LatentDataset",
     "Maker",
     "Stack",
+    "best_of_class",
     "compare",
     "latent",
+    "load_generator",
     "one_hot_size",
     "read_images",
     "read_volumes",

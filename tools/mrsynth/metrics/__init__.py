@@ -10,7 +10,7 @@ from mrsynth.metrics.kernel import kernel_distance
 from mrsynth.metrics.neighbours import density_coverage, nearest_neighbour_accuracy, precision_recall
 from mrsynth.metrics.obedience import class_obedience
 from mrsynth.metrics.overlap import MEASURES, RegionDice, region_scores, to_label
-from mrsynth.metrics.realism import LEAST_IMAGES, RealismValidator, realism, realism_table
+from mrsynth.metrics.realism import LEAST_IMAGES, RealismValidator, class_distance, realism, realism_table
 from mrsynth.metrics.summary import mean_sd, mean_sd_text
 from mrsynth.metrics.two_sample import classifier_two_sample_test
 from mrsynth.metrics.variety import ms_ssim_variety
@@ -26,6 +26,7 @@ __all__ = [
     "RegionDice",
     "build_features",
     "checkerboard_energy",
+    "class_distance",
     "class_obedience",
     "classifier_two_sample_test",
     "contrast",

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mrsynth.errors import UserError
+from mrsynth.files import slug
 from mrsynth.metrics.checkerboard import LEAST_SIZE, NOTHING, PowerSpectrum, checkerboard_energy
 from mrsynth.metrics.features import Features
 from mrsynth.metrics.frechet import frechet_distance, frechet_extrapolated
@@ -316,7 +317,7 @@ class RealismValidator:
         metrics = {f"val_{name}": float(np.mean(values)) for name, values in found.items()}
         if len(self.classes) > 1:
             for name, value in zip(self.classes, found["frechet"], strict=True):
-                metrics[f"{self.state.key_metric_name}_{name.replace(' ', '_').replace(',', '')}"] = value
+                metrics[class_distance(name)] = value
         self.state.metrics = metrics
 
     def anchors(self) -> str:
@@ -341,10 +342,18 @@ class RealismValidator:
         return feature_measures(real, fake, self.seed)
 
 
+KEY_METRIC = "val_frechet"
+
+
+def class_distance(name: str) -> str:
+    """The metric of :class:`RealismValidator` that is the distance of the class ``name`` alone."""
+    return f"{KEY_METRIC}_{slug(name)}"
+
+
 class ValidatorState:
     """The part of an evaluator's state that a run reads."""
 
-    key_metric_name = "val_frechet"
+    key_metric_name = KEY_METRIC
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}

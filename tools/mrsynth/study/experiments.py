@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from mrsynth.errors import UserError
-from mrsynth.files import atomic_path, sha256, write_csv
+from mrsynth.files import atomic_path, sha256, slug, write_csv
 from mrsynth.images import ContactSheet, read_images
 from mrsynth.metrics import mean_sd_text
 from mrsynth.metrics.realism import PAIRS
@@ -70,7 +69,7 @@ class Experiments:
         wanted = names if rows is None else list(rows)
         if unknown := [name for name in wanted if name not in names]:
             raise UserError(f"experiments among {names}", str(unknown), "rows", "choose among these")
-        if len({folder_name(name) for name in names}) < len(names):
+        if len({slug(name) for name in names}) < len(names):
             raise UserError("experiments of different names", str(names), "table", "rename one")
         self.root, self.folder, self.parallel = Path(bundle_root), Path(output_dir).absolute(), parallel
         self.options, self.evaluate_options = dict(options), dict(evaluate_options)
@@ -84,7 +83,7 @@ class Experiments:
         """
         steps = []
         for entry in self.table:
-            name, folder = entry["name"], self.folder / folder_name(entry["name"])
+            name, folder = entry["name"], self.folder / slug(entry["name"])
             training = {**self.options, **entry.get("options", {})}
             weights = folder / "train" / "models" / "model.pt"
             data = {k: training[k] for k in ("dataset_dir", "datalist", "patches") if training.get(k)}
@@ -164,7 +163,7 @@ class Experiments:
 
     def _rows(self, name: str) -> list[dict[str, Any]]:
         """One row a class: the measures, and those of the anchors."""
-        path = self.folder / folder_name(name) / "evaluate" / "evaluation" / "realism.json"
+        path = self.folder / slug(name) / "evaluate" / "evaluation" / "realism.json"
         content = json.loads(path.read_text(encoding="utf-8"))
         rows = []
         for of_class, found in content["classes"].items():
@@ -180,14 +179,9 @@ class Experiments:
 
     def _images(self, name: str) -> list[np.ndarray]:
         """Its images `(SHOWN, H, W)`, a row a class, of the first channel."""
-        images = read_images(self.folder / folder_name(name) / "synthesise" / "synthetic" / "datalist.json")
+        images = read_images(self.folder / slug(name) / "synthesise" / "synthetic" / "datalist.json")
         stack = torch.stack([images[i][0] for i in range(len(images))]).numpy()
         return [stack[i : i + SHOWN] for i in range(0, len(stack), SHOWN)]
-
-
-def folder_name(name: str) -> str:
-    """A name as that of a folder."""
-    return re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_")
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -50,7 +50,9 @@ class RunHandlers:
         resume: go on from the checkpoint, if there is one.
         validator: evaluator with a key metric; run each ``validate_every`` epochs and after the last.
         validate_every: epochs.
-        better: whether a ``higher`` or ``lower`` key metric is better.
+        better: whether a ``higher`` or ``lower`` metric is better.
+        also_best: further files of weights in ``models/``, each of the epoch that is best by another of the validator's
+            metrics: the metric by the file's name.
         montage: gives the picture, in evaluation mode.
         montage_every: epochs.
         checkpoint_every: epochs.
@@ -69,6 +71,7 @@ class RunHandlers:
         validator: Evaluator | None = None,
         validate_every: int = 1,
         better: str = "higher",
+        also_best: Mapping[str, str] | None = None,
         montage: Callable[[], Picture] | None = None,
         montage_every: int = 1,
         checkpoint_every: int = 1,
@@ -79,9 +82,10 @@ class RunHandlers:
         self.patients = {i: patient for i, patient in sorted((patients or {}).items()) if i in self.subjects}
         self.settings, self.resume, self.validator = dict(settings or {}), resume, validator
         self.validate_every, self.sign = validate_every, {"higher": 1.0, "lower": -1.0}[better]
+        self.also_best = dict(also_best or {})
         self.montage, self.montage_every = montage, montage_every
         self.checkpoint_every, self.next_command = checkpoint_every, next_command
-        self.best: dict[str, float] = {}
+        self.best: dict[str, dict[str, float]] = {}  # by file of weights
         self.picture: Path | None = None
         self.main = rank() == 0
 
@@ -184,48 +188,51 @@ class RunHandlers:
         shown = shown or {"loss": f"{values['loss']:.3f}"}
         self.bar.set_description(f"epoch {engine.state.epoch}/{engine.state.max_epochs}")
         self.bar.set_postfix(
-            {**shown, **{k: f"{v:.3f}" for k, v in self.best.items() if k.startswith("best")}}, refresh=False
+            {**shown, **{k: f"{v:.3f}" for k, v in self.best.get(WEIGHTS, {}).items() if k.startswith("best")}},
+            refresh=False,
         )
         self.bar.update()
 
     def _end_epoch(self, engine: Any) -> None:
         self._stop_if_spoilt(engine)
         epoch, last = engine.state.epoch, engine.state.epoch == engine.state.max_epochs
-        improved = self.validator is None
+        improved = [WEIGHTS] if self.validator is None else []
         if self.validator is not None and (epoch % self.validate_every == 0 or last):
             improved = self._validate(engine)  # on every rank, since metrics gather what all ranks saw
         if self.main:
             if self.montage is not None and (epoch % self.montage_every == 0 or last):
                 self._draw(epoch, engine.state.iteration)
             self.history.save()
-            if improved:
+            for file in improved:
                 record = {
                     "epoch": epoch,
                     "settings": self.settings,
                     "subjects": self.subjects,
                     "patients": self.patients,
-                    "metrics": self.best,
+                    "metrics": self.best.get(file, {}),
                 }
-                save_weights(self.network, self.models / WEIGHTS, record)
+                save_weights(self.network, self.models / file, record)
             whole = engine.state.iteration == epoch * engine.state.epoch_length  # not cut short by max_iterations
             if whole and (epoch % self.checkpoint_every == 0 or last):
                 self._save(engine)
         barrier()
 
-    def _validate(self, engine: Any) -> bool:
+    def _validate(self, engine: Any) -> list[str]:
+        """Run the validator; returns the files of weights that this epoch is the best for."""
         with torch.no_grad():
             self.validator.run(engine.state.epoch)  # type: ignore[union-attr]
         state = self.validator.state  # type: ignore[union-attr]
-        name = state.key_metric_name
-        value = float(state.metrics[name])
         values = {k: float(v) for k, v in state.metrics.items() if isinstance(v, (int, float, torch.Tensor))}
         if self.main:
             self.history.add(engine.state.epoch, engine.state.iteration, values)
             for key, scalar in values.items():
                 self.writer.add_scalar(key, scalar, engine.state.iteration)
-        improved = f"best_{name}" not in self.best or self.sign * (value - self.best[f"best_{name}"]) > 0
-        if improved:
-            self.best = {f"best_{name}": value, "at_epoch": float(engine.state.epoch)}
+        improved = []
+        for file, name in {WEIGHTS: state.key_metric_name, **self.also_best}.items():
+            value, known = values[name], self.best.get(file)
+            if known is None or self.sign * (value - known[f"best_{name}"]) > 0:
+                self.best[file] = {f"best_{name}": value, "at_epoch": float(engine.state.epoch)}
+                improved.append(file)
         return improved
 
     def _draw(self, epoch: int, iteration: int) -> None:
@@ -249,11 +256,10 @@ class RunHandlers:
         self.history.draw(self.logs / "curves.png")
         self._close(engine)
         lines = [f"  checkpoint  {self.models / CHECKPOINT}"] if (self.models / CHECKPOINT).is_file() else []
-        lines += [f"  weights     {self.models / WEIGHTS}"]
+        lines += [f"  weights     {self.models / file}" for file in dict.fromkeys([WEIGHTS, *self.best])]
         lines += [f"  montage     {self.picture}"] if self.picture else []
         lines += [f"  curves      {self.logs / 'curves.png'}", f"  log folder  {self.logs}"]
-        if self.best:
-            lines.append("  " + ", ".join(f"{k} {v:.4g}" for k, v in self.best.items()))
+        lines += ["  " + ", ".join(f"{k} {v:.4g}" for k, v in best.items()) for best in self.best.values()]
         print("\nMade:", *lines, sep="\n", flush=True)
         if self.next_command:
             print(f"Next:\n  {self.next_command}", flush=True)
