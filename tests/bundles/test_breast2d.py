@@ -64,7 +64,15 @@ def settings_of(output: Path) -> dict:
 
 
 def test_evaluation_takes_the_store_of_the_training(trained, store, bundle_workflow):
-    with bundle_workflow("breast2d", "evaluate", output_dir=str(trained), count=20, draws=2, device="cpu") as made:
+    with bundle_workflow(
+        "breast2d",
+        "evaluate",
+        output_dir=str(trained),
+        count=20,
+        draws=2,
+        device="cpu",
+        classifier={"centre": 0.5, "iterations": 40},
+    ) as made:
         made.run()
     found = json.loads((trained / "evaluation" / "realism.json").read_text())
     assert found["subjects"] == read_store(store)["subjects"]["test"] and not (trained / "patches").exists()

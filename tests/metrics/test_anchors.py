@@ -157,23 +157,41 @@ def test_validation_by_features_of_several_units_is_by_standardised_ones():
     assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
-def classes(count: int, seed: int, apart: float) -> list[torch.Tensor]:
+def classes(count: int, seed: int, bright: float) -> list[torch.Tensor]:
+    """Noise; with a square in the middle; with a square in a corner. Two channels of 16 x 16."""
     random = torch.Generator().manual_seed(seed)
-    return [torch.randn(count, 6, generator=random) + apart * c * torch.eye(6)[c] for c in range(3)]
+    found = [0.3 * torch.randn(count, 2, 16, 16, generator=random) for _ in range(3)]
+    found[1][:, 1, 6:10, 6:10] += bright
+    found[2][:, 0, :4, :4] += bright
+    return found
 
 
 def test_obedient_images_are_named_as_often_as_real_ones_and_others_by_chance():
-    training, real = classes(100, 0, 3.0), classes(60, 1, 3.0)
-    obedient = class_obedience(training, real, classes(50, 2, 3.0))
+    training, real = classes(100, 0, 0.8), classes(60, 1, 0.8)
+    obedient = class_obedience(training, real, classes(50, 2, 0.8), iterations=40)
     assert (
         obedient["real"]["accuracy"] > 0.7 and abs(obedient["fake"]["accuracy"] - obedient["real"]["accuracy"]) < 0.15
     )
     assert obedient["p_value"] < 1e-6 and obedient["fake"]["n"] == [50, 50, 50]
     assert all(sum(row) == pytest.approx(1) for row in obedient["fake"]["confusion"])
-    deaf = class_obedience(training, real, classes(50, 3, 0.0))
+    deaf = class_obedience(training, real, classes(50, 3, 0.0), iterations=40)
     assert abs(deaf["fake"]["accuracy"] - 1 / 3) < 0.12 and deaf["p_value"] > 0.01
+    assert deaf["real"] == obedient["real"]  # the same seed, the same classifier
+
+
+def test_a_class_is_told_by_the_middle_alone_where_that_is_asked_for():
+    training, real = classes(100, 0, 0.8), classes(60, 1, 0.8)
+    found = class_obedience(training, real, real, iterations=40, centre=0.5)["real"]["confusion"]
+    assert found[1][1] > 0.9 and abs(found[0][2] - found[2][2]) < 0.2  # what lies in a corner is not seen
 
 
 def test_a_class_without_images_is_refused(refused):
-    with refused(expected="each of some images", where="fake"):
-        class_obedience(classes(5, 0, 1), classes(5, 1, 1), [*classes(5, 2, 1)[:2], torch.empty(0, 6)])
+    with refused(expected="some of each", where="fake"):
+        class_obedience(classes(5, 0, 1), classes(5, 1, 1), [*classes(5, 2, 1)[:2], torch.empty(0, 2, 16, 16)])
+
+
+def test_a_classifier_of_nothing_is_refused(refused):
+    sets = classes(5, 0, 1)
+    for wrong in ({"centre": 0.0}, {"centre": 1.5}, {"iterations": 0}):
+        with refused(where="class_obedience"):
+            class_obedience(sets, sets, sets, **wrong)

@@ -16,7 +16,6 @@ from mrsynth.images.pictures import sheet
 from mrsynth.images.reading import ImagesOf
 from mrsynth.images.stacks import ImageDataset
 from mrsynth.metrics import LEAST_IMAGES, Features, class_obedience, realism, realism_table
-from mrsynth.metrics.realism import features_of
 
 SHOWN = 10
 """Images of each class on the contact sheet."""
@@ -39,6 +38,7 @@ class Evaluation:
         count: images of each set in a draw, and synthetic images of a class.
         draws: how often images are drawn.
         seed: of all draws.
+        classifier: options of :func:`~mrsynth.metrics.class_obedience`.
     """
 
     def __init__(
@@ -55,10 +55,11 @@ class Evaluation:
         count: int = 1000,
         draws: int = 10,
         seed: int = 0,
+        classifier: Mapping[str, Any] | None = None,
     ) -> None:
         self.make, self.dataset, self.classes, self.channels = make, dataset, list(classes), list(channels)
         self.features, self.record, self.settings = features, record, dict(settings)
-        self.training = training
+        self.training, self.classifier = training, dict(classifier or {})
         self.folder = Path(output_dir) / "evaluation"
         self.count, self.draws, self.seed = count, draws, seed
 
@@ -102,7 +103,12 @@ class Evaluation:
         }
         if self.training is not None and len(self.classes) > 1:
             result["obedience"] = class_obedience(
-                self._by_class(self.training), self._by_class(self.dataset), [self.features(fake) for fake in made]
+                self._by_class(self.training),
+                self._by_class(self.dataset),
+                made,
+                seed=self.seed,
+                progress=lambda x: tqdm(x, desc="classifier"),
+                **self.classifier,
             )
             print(obedience_table(result["obedience"], self.classes), flush=True)
         write_json(self.folder / "realism.json", result)
@@ -112,9 +118,9 @@ class Evaluation:
         return result
 
     def _by_class(self, dataset: ImageDataset) -> list[torch.Tensor]:
-        """Features of up to ``count`` images of each class."""
+        """Up to ``count`` images of each class."""
         parts = [dataset.of_class(number) for number in range(len(self.classes))]
-        return [features_of(part.sample(self.count, self.seed), self.features)[0] for part in parts]
+        return [part.sample(self.count, self.seed) for part in parts]
 
 
 def obedience_table(result: Mapping[str, Any], classes: Sequence[str]) -> str:
