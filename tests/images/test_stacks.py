@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from mrsynth.images import ImageDataset, Stack, latent, slice_classes, slice_stacks
+from mrsynth.images import ImageDataset, Stack, latent, slice_classes, slice_stacks, watched
 from mrsynth.images.latents import LatentDataset
 from mrsynth.training import ClassSampler, Draw
 
@@ -113,3 +113,11 @@ def test_a_latent_is_a_function_of_seed_and_number_and_carries_its_class():
     assert [(item["number"], item["class"]) for item in (dataset[i] for i in range(3))] == [(0, 0), (2, 1), (3, 1)]
     noise = torch.stack([latent(64, 0, n) for n in range(200)])
     assert abs(noise.mean()) < 0.03 and abs(noise.std() - 1) < 0.03
+
+
+def test_where_few_subjects_validate_those_of_the_training_help_and_never_those_of_the_test():
+    items = [{"subject": name} for name in "ABCDEFGHIJKL"]
+    few = {"training": items[:6], "validation": items[6:8], "test": items[8:]}
+    assert [item["subject"] for item in watched(few)] == list("GHABCDEF")
+    enough = {"training": items[:4], "validation": items[4:9], "test": items[9:]}
+    assert [item["subject"] for item in watched(enough)] == list("EFGHI")

@@ -126,7 +126,7 @@ def remember(index: str | os.PathLike, output_dir: str | os.PathLike) -> None:
 
 def defaults(bundle_root: str | os.PathLike) -> dict[str, Any]:
     """Settings of data and network, as they are where there are no weights yet."""
-    names = ("split", "grid", "healthy", "condition_critic", "latent_size", "width")
+    names = ("split", "grid", "healthy", "condition_critic", "latent_size", "width", "upsampling")
     return {**mrsynth.training.defaults(bundle_root, names), **WHOLE}
 
 

@@ -7,7 +7,7 @@ from mrsynth.images.evaluation import Evaluation
 from mrsynth.images.latents import LatentDataset, Maker, latent, one_hot_size
 from mrsynth.images.pictures import ContactSheet, FixedNoise, sheet
 from mrsynth.images.reading import read_images, read_volumes
-from mrsynth.images.stacks import ImageDataset, Stack, slice_classes, slice_stacks
+from mrsynth.images.stacks import ImageDataset, Stack, slice_classes, slice_stacks, watched
 from mrsynth.images.writing import ImageWriter
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "slice_classes",
     "slice_preprocessing",
     "slice_stacks",
+    "watched",
 ]

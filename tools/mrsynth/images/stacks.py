@@ -18,6 +18,10 @@ CONDITIONS = ("none", "tumour", "sequence", "both")
 """What a slice's class says: nothing, whether it shows tumour, its sequence, or both."""
 
 
+WATCHED = 5
+"""Subjects whose images say which epoch is the best; those of one alone make it a lottery."""
+
+
 class Rows(Protocol):
     """Images by number: `(C, H, W)`; by a list of numbers, those of them."""
 
@@ -81,6 +85,17 @@ def slice_stacks(
         lacking = [name for name, count in zip(names, counts, strict=True) if count == 0]
         raise UserError("an image of each class", f"none of {lacking}", "condition, keep", "choose other slices")
     return stacks
+
+
+def watched(subjects: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
+    """Subjects whose images synthetic ones are measured against while training: those of the validation part, and where
+    they are fewer than :data:`WATCHED` the training part's too; never one of the test part.
+
+    Args:
+        subjects: datalist items by part.
+    """
+    enough = len(subjects["validation"]) >= WATCHED
+    return [*subjects["validation"], *([] if enough else subjects["training"])]
 
 
 def slice_classes(sequences: Sequence[str], condition: str) -> list[str]:
