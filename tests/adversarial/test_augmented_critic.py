@@ -59,7 +59,8 @@ def test_a_gradient_penalty_passes_through():
 
 
 def test_a_translation_out_of_range_is_refused(refused):
-    with refused(expected="0 pixels or more", found="-1", where="translation"):
-        AugmentedCritic(Seen(), -1)
+    for wrong in (-1, 1.5, "8"):
+        with refused(expected="0 pixels or more", found=repr(wrong), where="translation"):
+            AugmentedCritic(Seen(), wrong)
     with refused(expected="less than the image's 6 pixels", found="6", where="translation"):
         AugmentedCritic(Seen(), 6)(torch.rand(1, 1, 6, 8))

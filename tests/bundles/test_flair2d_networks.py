@@ -85,10 +85,8 @@ def test_noise_comes_in_training_alone(networks):
     assert added.std() == pytest.approx(0.2, rel=0.02)
 
 
-@pytest.mark.parametrize(("upsampling", "mode"), [("resize", "nearest"), ("bilinear", "bilinear")])
-def test_resize_and_convolve_gives_the_same_shapes_without_transposed_kernels_that_stride(networks, upsampling, mode):
-    generator = networks.Generator(width=0.05, upsampling=upsampling)
-    assert {m.mode for m in generator.modules() if isinstance(m, nn.Upsample)} == {mode}
+def test_resize_and_convolve_gives_the_same_shapes_without_transposed_kernels_that_stride(networks):
+    generator = networks.Generator(width=0.05, upsampling="resize")
     assert generator(torch.randn(2, 128)).shape == (2, 3, 256, 256)
     strided = [m for m in generator.modules() if isinstance(m, nn.ConvTranspose2d) and m.stride != (1, 1)]
     assert not strided

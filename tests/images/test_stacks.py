@@ -115,9 +115,12 @@ def test_a_latent_is_a_function_of_seed_and_number_and_carries_its_class():
     assert abs(noise.mean()) < 0.03 and abs(noise.std() - 1) < 0.03
 
 
-def test_where_few_subjects_validate_those_of_the_training_help_and_never_those_of_the_test():
-    items = [{"subject": name} for name in "ABCDEFGHIJKL"]
-    few = {"training": items[:6], "validation": items[6:8], "test": items[8:]}
-    assert [item["subject"] for item in watched(few)] == list("GHABCDEF")
-    enough = {"training": items[:4], "validation": items[4:9], "test": items[9:]}
-    assert [item["subject"] for item in watched(enough)] == list("EFGHI")
+def test_where_few_subjects_validate_those_of_the_training_help():
+    def stacks(names, classes):
+        return [Stack(name, torch.zeros(len(classes), 1, 2, 2), classes, [""] * len(classes)) for name in names]
+
+    training, many, few = stacks("XY", [0, 1]), stacks("ABCDE", [0, 0, 1, 1]), stacks("ABCD", [0] * 9 + [1] * 9)
+    assert watched(many, training, 2) == many
+    assert watched(few, training, 2) == [*few, *training]  # four subjects
+    assert watched(many, training, 3) == [*many, *training]  # a class without an image
+    assert watched([], training) == training

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mrsynth.metrics import RealismValidator, class_obedience, realism, realism_table
+from mrsynth.metrics import ClassObedience, RealismValidator, realism, realism_table
 from mrsynth.metrics.realism import ON_FEATURES, ON_IMAGES, PAIRS, Noise, standardised
 
 
@@ -168,30 +168,35 @@ def classes(count: int, seed: int, bright: float) -> list[torch.Tensor]:
 
 def test_obedient_images_are_named_as_often_as_real_ones_and_others_by_chance():
     training, real = classes(100, 0, 0.8), classes(60, 1, 0.8)
-    obedient = class_obedience(training, real, classes(50, 2, 0.8), iterations=40)
-    assert (
-        obedient["real"]["accuracy"] > 0.7 and abs(obedient["fake"]["accuracy"] - obedient["real"]["accuracy"]) < 0.15
-    )
-    assert obedient["p_value"] < 1e-6 and obedient["fake"]["n"] == [50, 50, 50]
+    ask = ClassObedience(iterations=40, draws=2, count=70)
+    obedient = ask(training, real, classes(50, 2, 0.8))
+    assert obedient["classifier"]["training"] == [70] * 3 and obedient["fake"]["n"] == [50] * 3
+    accuracy = {name: obedient[name]["accuracy"]["mean"] for name in ("real", "fake")}
+    assert accuracy["real"] > 0.7 and abs(accuracy["fake"] - accuracy["real"]) < 0.15
+    assert obedient["p_value"] < 1e-6 and obedient["fake"]["accuracy"]["n"] == 2
     assert all(sum(row) == pytest.approx(1) for row in obedient["fake"]["confusion"])
-    deaf = class_obedience(training, real, classes(50, 3, 0.0), iterations=40)
-    assert abs(deaf["fake"]["accuracy"] - 1 / 3) < 0.12 and deaf["p_value"] > 0.01
-    assert deaf["real"] == obedient["real"]  # the same seed, the same classifier
+    deaf = ask(training, real, classes(50, 3, 0.0))
+    assert abs(deaf["fake"]["accuracy"]["mean"] - 1 / 3) < 0.12 and deaf["p_value"] > 0.01
+    assert deaf["real"] == obedient["real"]  # the same seed, the same classifiers
 
 
 def test_a_class_is_told_by_the_middle_alone_where_that_is_asked_for():
     training, real = classes(100, 0, 0.8), classes(60, 1, 0.8)
-    found = class_obedience(training, real, real, iterations=40, centre=0.5)["real"]["confusion"]
+    found = ClassObedience(iterations=40, draws=1, centre=0.5)(training, real, real)["real"]["confusion"]
     assert found[1][1] > 0.9 and abs(found[0][2] - found[2][2]) < 0.2  # what lies in a corner is not seen
 
 
 def test_a_class_without_images_is_refused(refused):
     with refused(expected="some of each", where="fake"):
-        class_obedience(classes(5, 0, 1), classes(5, 1, 1), [*classes(5, 2, 1)[:2], torch.empty(0, 2, 16, 16)])
+        ClassObedience()(classes(5, 0, 1), classes(5, 1, 1), [*classes(5, 2, 1)[:2], torch.empty(0, 2, 16, 16)])
 
 
-def test_a_classifier_of_nothing_is_refused(refused):
-    sets = classes(5, 0, 1)
-    for wrong in ({"centre": 0.0}, {"centre": 1.5}, {"iterations": 0}):
-        with refused(where="class_obedience"):
-            class_obedience(sets, sets, sets, **wrong)
+@pytest.mark.parametrize("wrong", [{"centre": 0.0}, {"centre": 1.5}, {"iterations": 0}, {"draws": 0}, {"count": 0}])
+def test_a_classifier_of_nothing_is_refused(refused, wrong):
+    with refused(where=next(iter(wrong))):
+        ClassObedience(**wrong)
+
+
+def test_nothing_to_compare_with_is_refused(refused):
+    with refused(expected="real images of each class", found="'b'", where="validation_images"):
+        RealismValidator(lambda c, n: pictures(n, 5), [pictures(20, 0), torch.empty(0)], ["a", "b"], Means())

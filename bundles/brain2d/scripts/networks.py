@@ -51,7 +51,7 @@ class Generator(nn.Module):
         latent_size: of the noise (a one-hot class included).
         channels: of the image.
         width: factor of all inner channels; 1 is the paper's.
-        upsampling: ``transposed`` as the paper, or another; see :func:`mrsynth.networks.doubling`.
+        upsampling: ``transposed`` as the paper, or ``resize``; see :func:`mrsynth.networks.doubling`.
 
     Raises:
         UserError: another upsampling, or size.

@@ -13,10 +13,8 @@ from filelock import FileLock
 import mrsynth.training
 from mrsynth.errors import UserError
 from mrsynth.files import write_json
-from mrsynth.images import ImageDataset
 from mrsynth.manifest import SECTIONS, check_lineage
-from mrsynth.metrics import LEAST_IMAGES
-from mrsynth.patches import CLASSES, SEQUENCES, SUBTRACTION, cut_patches, index_of, patch_stacks, read_store
+from mrsynth.patches import CLASSES, SEQUENCES, SUBTRACTION, cut_patches, index_of, read_store
 from mrsynth.phantom import default_breast_cohort
 
 from .networks import SIZE
@@ -126,7 +124,7 @@ def remember(index: str | os.PathLike, output_dir: str | os.PathLike) -> None:
 
 def defaults(bundle_root: str | os.PathLike) -> dict[str, Any]:
     """Settings of data and network, as they are where there are no weights yet."""
-    names = ("split", "grid", "healthy", "condition_critic", "latent_size", "width", "upsampling")
+    names = ("split", "grid", "healthy", "condition_critic", "latent_size", "width")
     return {**mrsynth.training.defaults(bundle_root, names), **WHOLE}
 
 
@@ -200,14 +198,6 @@ def seen_channels(channels: Sequence[str], wanted: Sequence[int] | None = None) 
         known = ", ".join(f"{number} {title}" for number, title in enumerate(titles(channels)))
         raise UserError(f"three channels of {known}", str(wanted), "features_channels", "choose among these")
     return list(wanted)
-
-
-def watched(index: str | os.PathLike, classes: Sequence[str]) -> ImageDataset:
-    """What synthetic patches are measured against while training: the validation part, where each class has patches
-    enough there, and else the training part (the paper measured against all it had)."""
-    validation = ImageDataset(patch_stacks(index, "validation"))
-    counts = [validation.classes.count(number) for number in range(len(classes))]
-    return validation if min(counts) >= LEAST_IMAGES else ImageDataset(patch_stacks(index, "training"))
 
 
 def subjects_of(index: str | os.PathLike) -> dict[str, list[dict[str, Any]]]:

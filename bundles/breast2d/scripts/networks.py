@@ -31,15 +31,9 @@ class Generator(nn.Module):
         latent_size: of noise and one-hot class together.
         channels: of the patch.
         width: factor of all inner channels; 1 is the original's.
-        upsampling: ``resize`` as the paper, or another; see :func:`mrsynth.networks.doubling`.
-
-    Raises:
-        UserError: another upsampling.
     """
 
-    def __init__(
-        self, latent_size: int = 103, channels: int = 7, width: float = 1.0, upsampling: str = "resize"
-    ) -> None:
+    def __init__(self, latent_size: int = 103, channels: int = 7, width: float = 1.0) -> None:
         super().__init__()
         counts = [max(1, round(width * n)) for n in CHANNELS]
         layers: list[nn.Module] = [
@@ -48,9 +42,9 @@ class Generator(nn.Module):
             nn.ReLU(inplace=True),
         ]
         for before, after in pairwise(counts):  # 512 x 8 x 8, 256 x 16 x 16, 128 x 32 x 32
-            layers += doubling(before, after, upsampling, bias=False)
+            layers += doubling(before, after, "resize", bias=False)
             layers += [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
-        self.layers = nn.Sequential(*layers, *doubling(counts[-1], channels, upsampling), nn.Tanh())  # 7 x 64 x 64
+        self.layers = nn.Sequential(*layers, *doubling(counts[-1], channels, "resize"), nn.Tanh())  # 7 x 64 x 64
         initialise_dcgan(self)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
@@ -91,6 +85,6 @@ class Discriminator(nn.Module):
 
 
 def build_generator(settings: Mapping[str, Any]) -> Generator:
-    """The generator of ``settings``: ``latent_size``, ``width``, ``upsampling``, ``classes``, ``channels``."""
+    """The generator of ``settings``: ``latent_size``, ``width``, and names of ``classes`` and ``channels``."""
     size = settings["latent_size"] + one_hot_size(settings["classes"])
-    return Generator(size, len(settings["channels"]), settings["width"], settings["upsampling"])
+    return Generator(size, len(settings["channels"]), settings["width"])

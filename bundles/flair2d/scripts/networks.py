@@ -40,7 +40,7 @@ class Generator(nn.Module):
         latent_size: of the noise.
         dropout: probability.
         width: factor of all inner channels; 1 is the poster's.
-        upsampling: ``transposed`` as table I, or another; see :func:`mrsynth.networks.doubling`.
+        upsampling: ``transposed`` as table I, or ``resize``; see :func:`mrsynth.networks.doubling`.
 
     Raises:
         UserError: another upsampling.

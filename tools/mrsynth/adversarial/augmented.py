@@ -16,7 +16,8 @@ class AugmentedCritic(nn.Module):
 
     Few real images can no longer be known by heart, and an image is never judged on one grid alone, so that the
     generator is not taught the grid of the critic's strides. What is real does not change: the generator learns images
-    that are not moved, since gradients pass through. Borders are mirrored.
+    that are not moved, since gradients pass through. What comes in at a border is
+    the image mirrored (Zhao fills with zeros, which here would be grey).
 
     Called as a critic is; the condition moves with its image.
 
@@ -30,8 +31,8 @@ class AugmentedCritic(nn.Module):
 
     def __init__(self, critic: nn.Module, translation: int) -> None:
         super().__init__()
-        if translation < 0:
-            raise UserError("0 pixels or more", str(translation), "translation", "correct it")
+        if not isinstance(translation, int) or translation < 0:
+            raise UserError("0 pixels or more, a whole number", repr(translation), "translation", "correct it")
         self.critic, self.translation = critic, translation
 
     def forward(self, image: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:

@@ -1,10 +1,10 @@
 """Images in two dimensions: cut from volumes, drawn for a game, made of noise, and shown."""
 
-from mrsynth.images.class_weights import best_of_class, load_generator
 from mrsynth.images.comparing import compare
 from mrsynth.images.cutting import CutSlicesd, slice_preprocessing
 from mrsynth.images.evaluation import Evaluation
 from mrsynth.images.latents import LatentDataset, Maker, latent, one_hot_size
+from mrsynth.images.per_class import best_of_class, load_generator
 from mrsynth.images.pictures import ContactSheet, FixedNoise, sheet
 from mrsynth.images.reading import read_images, read_volumes
 from mrsynth.images.stacks import ImageDataset, Stack, slice_classes, slice_stacks, watched

@@ -12,10 +12,11 @@ from tqdm import tqdm
 
 from mrsynth.errors import UserError
 from mrsynth.files import write_csv, write_json
+from mrsynth.images.per_class import record_of_class
 from mrsynth.images.pictures import sheet
 from mrsynth.images.reading import ImagesOf
 from mrsynth.images.stacks import ImageDataset
-from mrsynth.metrics import LEAST_IMAGES, Features, class_obedience, realism, realism_table
+from mrsynth.metrics import LEAST_IMAGES, ClassObedience, Features, mean_sd_text, realism, realism_table
 
 SHOWN = 10
 """Images of each class on the contact sheet."""
@@ -33,12 +34,11 @@ class Evaluation:
         record: of the weights.
         settings: of data and network.
         output_dir: folder.
-        training: real images that the weights were trained on, for a classifier that then names the class of the
-            synthetic ones; None for no such test.
+        training: real images of other subjects than those of ``dataset``, for the classifier of ``obedience``.
         count: images of each set in a draw, and synthetic images of a class.
         draws: how often images are drawn.
         seed: of all draws.
-        classifier: options of :func:`~mrsynth.metrics.class_obedience`.
+        obedience: whether the synthetic images of several classes are of theirs; None for no such test.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Evaluation:
         count: int = 1000,
         draws: int = 10,
         seed: int = 0,
-        classifier: Mapping[str, Any] | None = None,
+        obedience: ClassObedience | None = None,
     ) -> None:
         self.make, self.dataset, self.classes, self.channels = make, dataset, list(classes), list(channels)
         self.features, self.record, self.settings = features, record, dict(settings)
-        self.training, self.classifier = training, dict(classifier or {})
+        self.training, self.obedience = training, obedience
         self.folder = Path(output_dir) / "evaluation"
         self.count, self.draws, self.seed = count, draws, seed
 
@@ -85,6 +85,7 @@ class Evaluation:
             options = {"draws": self.draws, "count": self.count, "seed": self.seed}
             real = ImagesOf(part)
             found[name] = realism(real, fake, self.features, progress=lambda x: tqdm(x, desc="draws"), **options)
+            found[name]["epoch"] = record_of_class(self.record, name).get("epoch")
             print(realism_table(found[name], f"\n{name}" if len(self.classes) > 1 else ""), flush=True)
             shown = part.sample(SHOWN, self.seed)
             title = f", {name}" if len(self.classes) > 1 else ""
@@ -96,20 +97,14 @@ class Evaluation:
                 for pair, value in by.items()
             ]
         result: dict[str, Any] = {
-            "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch")},
+            "weights": {k: self.record[k] for k in ("sha256", "version", "epoch") if k in self.record},
             "settings": self.settings,
             "subjects": [stack.subject for stack in self.dataset.stacks],
             "classes": found,
         }
-        if self.training is not None and len(self.classes) > 1:
-            result["obedience"] = class_obedience(
-                self._by_class(self.training),
-                self._by_class(self.dataset),
-                made,
-                seed=self.seed,
-                progress=lambda x: tqdm(x, desc="classifier"),
-                **self.classifier,
-            )
+        if self.obedience is not None and self.training is not None and len(self.classes) > 1:
+            known, unseen = self._by_class(self.training), self._by_class(self.dataset)
+            result["obedience"] = self.obedience(known, unseen, made, lambda x: tqdm(x, desc="classifier"))
             print(obedience_table(result["obedience"], self.classes), flush=True)
         write_json(self.folder / "realism.json", result)
         write_csv(self.folder / "realism.csv", rows)
@@ -118,16 +113,18 @@ class Evaluation:
         return result
 
     def _by_class(self, dataset: ImageDataset) -> list[torch.Tensor]:
-        """Up to ``count`` images of each class."""
-        parts = [dataset.of_class(number) for number in range(len(self.classes))]
-        return [part.sample(self.count, self.seed) for part in parts]
+        """Images of each class, as many as the classifier uses."""
+        numbers = range(len(self.classes))
+        return [dataset.sample(self.obedience.count, self.seed, number) for number in numbers]  # type: ignore[union-attr]
 
 
 def obedience_table(result: Mapping[str, Any], classes: Sequence[str]) -> str:
-    """What :func:`~mrsynth.metrics.class_obedience` found, for people."""
-    lines = ["\nA classifier of real training images names the class (shares of each row)"]
-    for kind, words in (("real", "real images of other subjects"), ("fake", "synthetic images")):
-        lines.append(f"  {words}: {result[kind]['accuracy']:.1%} right, chance {result['chance']:.1%}")
+    """What :class:`~mrsynth.metrics.ClassObedience` found, for people."""
+    lines = [
+        "\nA classifier of real images of other subjects names the class: mean (sd) over its draws, shares of each row"
+    ]
+    for kind, words in (("real", "real images"), ("fake", "synthetic images")):
+        lines.append(f"  {words}: {mean_sd_text(result[kind]['accuracy'])} right, chance {result['chance']:.3f}")
         lines.append(f"    {'':24}" + "".join(f"{name:>14}" for name in classes))
         for name, row in zip(classes, result[kind]["confusion"], strict=True):
             lines.append(f"    {name:24}" + "".join(f"{share:>14.2f}" for share in row))

@@ -12,6 +12,8 @@ from monai.inferers import Inferer
 from torch import nn
 from torch.nn import functional as F
 
+from mrsynth.errors import UserError
+
 
 def one_hot_size(classes: Sequence[str]) -> int:
     """Numbers that a class takes beside the noise, or as channels beside the image: none where there is but one."""
@@ -55,7 +57,12 @@ class Maker:
 
     @torch.no_grad()
     def __call__(self, of_class: int, count: int) -> torch.Tensor:
-        """``count`` images of a class, `(count, C, H, W)` float32 on the CPU, cut to [-1, 1]."""
+        """``count`` images of a class, `(count, C, H, W)` float32 on the CPU, cut to [-1, 1].
+
+        Raises:
+            UserError: no images.
+        """
+        _at_least_one(count)
         self.network.eval()
         latents = [latent(self.latent_size, self.seed, n, of_class, self.classes) for n in range(count)]
         parts = torch.stack(latents).split(self.batch_size)
@@ -72,9 +79,13 @@ class LatentDataset(Dataset):
         classes: number of classes; image ``number`` is of class ``number // count``.
         seed: of the noise.
         done: numbers that are left out.
+
+    Raises:
+        UserError: no images.
     """
 
     def __init__(self, size: int, count: int, classes: int = 1, seed: int = 0, done: Collection[int] = ()) -> None:
+        _at_least_one(count)
         self.size, self.count, self.classes, self.seed = size, count, classes, seed
         super().__init__([number for number in range(count * classes) if number not in done])
 
@@ -83,3 +94,8 @@ class LatentDataset(Dataset):
         of_class = number // self.count
         image = latent(self.size, self.seed, number, of_class, self.classes)
         return {"image": image, "number": number, "class": of_class}
+
+
+def _at_least_one(count: int) -> None:
+    if count < 1:
+        raise UserError("at least one image", str(count), "count, validation_images", "correct it")

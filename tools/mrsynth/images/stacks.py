@@ -12,11 +12,11 @@ from monai.data import Dataset
 from tqdm import tqdm
 
 from mrsynth.errors import UserError
+from mrsynth.metrics import LEAST_IMAGES
 from mrsynth.training import Draw, derived_seed
 
 CONDITIONS = ("none", "tumour", "sequence", "both")
 """What a slice's class says: nothing, whether it shows tumour, its sequence, or both."""
-
 
 WATCHED = 5
 """Subjects whose images say which epoch is the best; those of one alone make it a lottery."""
@@ -87,15 +87,17 @@ def slice_stacks(
     return stacks
 
 
-def watched(subjects: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Mapping[str, Any]]:
-    """Subjects whose images synthetic ones are measured against while training: those of the validation part, and where
-    they are fewer than :data:`WATCHED` the training part's too; never one of the test part.
+def watched(validation: Sequence[Stack], training: Sequence[Stack], classes: int = 1) -> list[Stack]:
+    """What synthetic images are measured against while training: the validation part, and where that has fewer than
+    :data:`WATCHED` subjects, or too few images of a class, the training part too; never the test part.
 
     Args:
-        subjects: datalist items by part.
+        validation, training: of these parts.
+        classes: how many there are.
     """
-    enough = len(subjects["validation"]) >= WATCHED
-    return [*subjects["validation"], *([] if enough else subjects["training"])]
+    counts = np.bincount([c for stack in validation for c in stack.classes], minlength=classes)
+    enough = len(validation) >= WATCHED and counts.min() >= LEAST_IMAGES
+    return [*validation, *([] if enough else training)]
 
 
 def slice_classes(sequences: Sequence[str], condition: str) -> list[str]:

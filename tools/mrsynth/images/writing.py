@@ -19,6 +19,7 @@ from ignite.engine import Engine
 from tqdm import tqdm
 
 from mrsynth.files import write_json
+from mrsynth.images.per_class import record_of_class
 from mrsynth.images.pictures import ContactSheet
 from mrsynth.synthesis.provenance import Recipe, cleared, versions
 from mrsynth.training import ResultWriter
@@ -58,7 +59,9 @@ class ImageWriter(ResultWriter):
         self.folder = Path(output_dir).expanduser().absolute() / "synthetic"
         self.record, self.classes, self.channels = record, list(classes), list(channels)
         self.count, self.stack = count, stack
-        recipe = {"weights": record["sha256"], "seed": seed, "count": count, "stack": stack, "settings": dict(settings)}
+        hashes = list(dict.fromkeys(record_of_class(record, name)["sha256"] for name in classes))
+        weights = hashes[0] if len(hashes) == 1 else hashes
+        recipe = {"weights": weights, "seed": seed, "count": count, "stack": stack, "settings": dict(settings)}
         self.recipe = Recipe(recipe)
         self.images: list[np.ndarray] = []
         self.wanted: list[tuple[str, int, range]] = []
@@ -107,6 +110,7 @@ class ImageWriter(ResultWriter):
         rows = [images[i : i + COLUMNS, 0] for i in range(0, len(images), COLUMNS)]
         full = [np.concatenate([row, np.full((COLUMNS - len(row), *row.shape[1:]), -1.0)]) for row in rows]
         ContactSheet([(f"{i * COLUMNS + 1}", row) for i, row in enumerate(full)]).save(self.folder / f"{name}.png")
+        weights = record_of_class(self.record, self.classes[of_class])
         sidecar = {
             "subject": name,
             "synthetic": True,
@@ -115,7 +119,7 @@ class ImageWriter(ResultWriter):
             "channels": self.channels,
             "value_range": [-1, 1],
             "training_subjects": list(self.record["subjects"]),
-            "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch", "metrics")},
+            "weights": {k: weights[k] for k in ("sha256", "version", "epoch", "metrics") if k in weights},
             "versions": versions(),
             "made_by": self.recipe.content,
         }

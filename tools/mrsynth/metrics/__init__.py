@@ -8,7 +8,7 @@ from mrsynth.metrics.fidelity import BrainSSIM, fidelity, ssim_map
 from mrsynth.metrics.frechet import GaussianStatistics, frechet_distance, frechet_extrapolated
 from mrsynth.metrics.kernel import kernel_distance
 from mrsynth.metrics.neighbours import density_coverage, nearest_neighbour_accuracy, precision_recall
-from mrsynth.metrics.obedience import class_obedience
+from mrsynth.metrics.obedience import ClassObedience
 from mrsynth.metrics.overlap import MEASURES, RegionDice, region_scores, to_label
 from mrsynth.metrics.realism import LEAST_IMAGES, RealismValidator, class_distance, realism, realism_table
 from mrsynth.metrics.summary import mean_sd, mean_sd_text
@@ -19,6 +19,7 @@ __all__ = [
     "LEAST_IMAGES",
     "MEASURES",
     "BrainSSIM",
+    "ClassObedience",
     "Features",
     "GaussianStatistics",
     "PowerSpectrum",
@@ -27,7 +28,6 @@ __all__ = [
     "build_features",
     "checkerboard_energy",
     "class_distance",
-    "class_obedience",
     "classifier_two_sample_test",
     "contrast",
     "density_coverage",

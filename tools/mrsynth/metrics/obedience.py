@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from mrsynth.errors import UserError
+from mrsynth.metrics.summary import mean_sd
 
 SIDE = 64
 """Pixels along each edge of what the classifier sees."""
@@ -21,17 +22,7 @@ SIDE = 64
 BATCH = 48
 
 
-def class_obedience(
-    training: Sequence[torch.Tensor],
-    real: Sequence[torch.Tensor],
-    fake: Sequence[torch.Tensor],
-    *,
-    centre: float = 1.0,
-    iterations: int = 500,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    progress: Callable[[Any], Any] = iter,
-) -> dict[str, Any]:
+class ClassObedience:
     """Balanced accuracy of a network trained on real images, on real ones that it has not seen and on synthetic ones.
 
     Haarburger 2019 made patches of a class for the sake of such a classifier (section 1). From 0 to 1, chance being
@@ -39,54 +30,99 @@ def class_obedience(
     of their class, rather than as varied as real ones, where they surpass it.
 
     The network is a small DenseNet of all channels, from scratch: AdamW with one cycle of the learning rate, classes
-    drawn equally, each batch in one of the eight orientations of a square.
+    drawn equally, each batch in one of the eight orientations of a square. It is trained ``draws`` times, each time
+    with other weights and draws.
 
     Args:
-        training: by class, images `(N, C, H, W)` in [-1, 1] of the training subjects.
-        real: likewise, of other subjects.
-        fake: likewise, of images made as that class.
         centre: share of each side, about the middle, that makes the class; the rest is not seen.
-        iterations: of the training.
-        seed: of weights and draws.
+        iterations: of a training, of 48 images each.
+        draws: trainings.
+        count: images of a class that are used, at most, of each set.
+        seed: of all draws.
         device: for the network.
-        progress: wraps the iterations, such as ``tqdm``.
-
-    Returns:
-        ``real`` and ``fake``: each ``accuracy`` (the mean over the classes), ``confusion`` (rows: the true class or the
-        one asked for; columns: the answer; shares of the row) and ``n`` by class; ``chance``; ``p_value`` of as many
-        right answers on synthetic images by chance (one-sided binomial); ``classifier``: how it was trained.
 
     Raises:
-        UserError: fewer than two classes, or a class without images; no iterations, or a centre of nothing.
+        UserError: no iterations, draws or images, or a centre of nothing.
     """
-    for name, sets in (("training", training), ("real", real), ("fake", fake)):
-        if len(sets) < 2 or len(sets) != len(training) or any(not len(images) for images in sets):
-            raise UserError(
-                "images of two classes or more, some of each",
-                f"{[len(images) for images in sets]} images",
-                name,
-                "give images of each class",
-            )
-    if not 0 < centre <= 1 or iterations < 1:
-        raise UserError("0 < centre <= 1, and iterations", f"{centre}, {iterations}", "class_obedience", "correct it")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = _train([_seen(images, centre) for images in training], iterations, torch.device(device), progress)
-    result: dict[str, Any] = {"chance": 1 / len(training)}
-    right = asked = 0
-    for name, sets in (("real", real), ("fake", fake)):
-        confusion, counts = [], []
-        for number, images in enumerate(sets):
-            answers = _answers(network, _seen(images, centre), device)
-            confusion.append([float((answers == other).mean()) for other in range(len(sets))])
-            counts.append(len(images))
-            if name == "fake":
-                right, asked = right + int((answers == number).sum()), asked + len(images)
-        accuracy = float(np.mean([row[number] for number, row in enumerate(confusion)]))
-        result[name] = {"accuracy": accuracy, "confusion": confusion, "n": counts}
-    result["p_value"] = float(binomtest(right, asked, 1 / len(training), alternative="greater").pvalue)
-    result["classifier"] = {"network": "DenseNet", "iterations": iterations, "seed": seed, "centre": centre}
-    return result
+
+    def __init__(
+        self,
+        centre: float = 1.0,
+        iterations: int = 500,
+        draws: int = 3,
+        count: int = 1000,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not 0 < centre <= 1:
+            raise UserError("0 < centre <= 1", str(centre), "centre", "correct it")
+        for name, number in (("iterations", iterations), ("draws", draws), ("count", count)):
+            if number < 1:
+                raise UserError(f"{name} of the classifier: at least 1", str(number), name, "correct it")
+        self.centre, self.iterations, self.draws, self.count = centre, iterations, draws, count
+        self.seed, self.device = seed, torch.device(device)
+
+    def __call__(
+        self,
+        training: Sequence[torch.Tensor],
+        real: Sequence[torch.Tensor],
+        fake: Sequence[torch.Tensor],
+        progress: Callable[[Any], Any] = iter,
+    ) -> dict[str, Any]:
+        """Train and ask.
+
+        Args:
+            training: by class, images `(N, C, H, W)` in [-1, 1].
+            real: likewise, of other subjects.
+            fake: likewise, of images made as that class.
+            progress: wraps the draws, such as ``tqdm``.
+
+        Returns:
+            ``real`` and ``fake``: each ``accuracy`` (``mean``, ``sd`` and ``n`` over the draws of the mean over the
+            classes), ``confusion`` (rows: the true class or the one asked for; columns: the answer; shares of the row,
+            means over the draws) and ``n`` by class; ``chance``; ``p_value`` of as many right answers on synthetic
+            images by chance (one-sided binomial, the largest of the draws); ``classifier``: how it was trained.
+
+        Raises:
+            UserError: fewer than two classes, or a class without images.
+        """
+        sets = {"training": training, "real": real, "fake": fake}
+        for name, by_class in sets.items():
+            if len(by_class) < 2 or len(by_class) != len(training) or any(not len(images) for images in by_class):
+                raise UserError(
+                    "images of two classes or more, some of each",
+                    f"{[len(images) for images in by_class]} images",
+                    name,
+                    "give images of each class",
+                )
+        seen = {name: [_seen(x[: self.count], self.centre) for x in by_class] for name, by_class in sets.items()}
+        counts = {name: [len(images) for images in by_class] for name, by_class in seen.items()}
+        chance, right, p_values = 1 / len(training), {"real": [], "fake": []}, []  # type: ignore[var-annotated]
+        for draw in progress(range(self.draws)):
+            with torch.random.fork_rng():
+                torch.manual_seed(self.seed + draw)
+                network = _train(seen["training"], self.iterations, self.device)
+            for name in right:
+                right[name].append([_shares(network, images, len(training), self.device) for images in seen[name]])
+            hits = sum(row[c] * n for c, (row, n) in enumerate(zip(right["fake"][-1], counts["fake"], strict=True)))
+            asked = sum(counts["fake"])
+            p_values.append(float(binomtest(round(hits), asked, chance, alternative="greater").pvalue))
+        result: dict[str, Any] = {"chance": chance, "p_value": max(p_values)}
+        for name, draws in right.items():
+            confusions = np.array(draws)
+            accuracy = mean_sd(np.trace(confusions, axis1=1, axis2=2) / len(training))
+            result[name] = {"accuracy": accuracy, "confusion": confusions.mean(axis=0).tolist(), "n": counts[name]}
+        result["classifier"] = {
+            "network": "DenseNet",
+            "side": SIDE,
+            "centre": self.centre,
+            "iterations": self.iterations,
+            "batch_size": BATCH,
+            "training": counts["training"],
+            "draws": self.draws,
+            "seed": self.seed,
+        }
+        return result
 
 
 def _seen(images: torch.Tensor, centre: float) -> torch.Tensor:
@@ -97,17 +133,14 @@ def _seen(images: torch.Tensor, centre: float) -> torch.Tensor:
     return F.interpolate(middle, size=(SIDE, SIDE), mode="bilinear", antialias=True)
 
 
-def _train(
-    sets: Sequence[torch.Tensor], iterations: int, device: torch.device, progress: Callable[[Any], Any]
-) -> nn.Module:
+def _train(sets: Sequence[torch.Tensor], iterations: int, device: torch.device) -> nn.Module:
     counts = [len(images) for images in sets]
     classes = torch.repeat_interleave(torch.arange(len(sets)), torch.tensor(counts))
     equally = WeightedRandomSampler([1 / counts[number] for number in classes.tolist()], iterations * BATCH)
-    batches = DataLoader(TensorDataset(torch.cat(list(sets)), classes), BATCH, sampler=equally)
     network = DenseNet(2, sets[0].shape[1], len(sets), 16, 8, (2, 2, 2, 2), dropout_prob=0.2).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.002, iterations)
-    for images, truth in progress(batches):
+    for images, truth in DataLoader(TensorDataset(torch.cat(list(sets)), classes), BATCH, sampler=equally):
         turns, mirrored = torch.randint(0, 4, ()), torch.rand(()) < 0.5
         shown = torch.rot90(images.mT if mirrored else images, int(turns), (2, 3))
         loss = F.cross_entropy(network(shown.to(device)), truth.to(device), label_smoothing=0.1)
@@ -119,5 +152,7 @@ def _train(
 
 
 @torch.no_grad()
-def _answers(network: nn.Module, images: torch.Tensor, device: torch.device | str) -> np.ndarray:
-    return torch.cat([network(part.to(device)).argmax(dim=1).cpu() for part in images.split(BATCH)]).numpy()
+def _shares(network: nn.Module, images: torch.Tensor, classes: int, device: torch.device) -> list[float]:
+    """How often each class is the answer."""
+    answers = torch.cat([network(part.to(device)).argmax(dim=1).cpu() for part in images.split(BATCH)])
+    return (torch.bincount(answers, minlength=classes).double() / len(answers)).tolist()

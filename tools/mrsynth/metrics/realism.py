@@ -286,6 +286,9 @@ class RealismValidator:
         features: of the images.
         count: synthetic images of each class; as many as the real ones where these are fewer.
         seed: of the anchors, and of what is drawn inside a measure.
+
+    Raises:
+        UserError: a class without real images.
     """
 
     def __init__(
@@ -299,6 +302,8 @@ class RealismValidator:
     ) -> None:
         self.make, self.classes, self.features, self.seed = make, list(classes), features, seed
         self.images = [images[:count] for images in real]
+        if empty := [name for name, images in zip(classes, self.images, strict=True) if not len(images)]:
+            raise UserError("real images of each class", f"none of {empty}", "validation_images", "give some")
         self.real = [features(images) for images in self.images]
         self.state = ValidatorState()
         self.said = False

@@ -1,4 +1,4 @@
-"""Ways to double an image's sides."""
+"""Two ways to double an image's sides."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from torch import nn
 
 from mrsynth.errors import UserError
 
-UPSAMPLING = ("transposed", "resize", "bilinear")
-"""A transposed convolution; or a resize, nearest or bilinear, and a convolution, which leave no grid (Odena 2016)."""
+UPSAMPLING = ("transposed", "resize")
+"""A transposed convolution, or nearest resize and a convolution, which leaves no grid (Odena 2016)."""
 
 
 def doubling(before: int, after: int, upsampling: str, bias: bool = True) -> list[nn.Module]:
@@ -25,5 +25,4 @@ def doubling(before: int, after: int, upsampling: str, bias: bool = True) -> lis
         raise UserError(f"upsampling: one of {UPSAMPLING}", repr(upsampling), "upsampling", "choose one")
     if upsampling == "transposed":
         return [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=bias)]
-    mode = "nearest" if upsampling == "resize" else "bilinear"
-    return [nn.Upsample(scale_factor=2, mode=mode), nn.Conv2d(before, after, 3, padding=1, bias=bias)]
+    return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(before, after, 3, padding=1, bias=bias)]

@@ -209,7 +209,7 @@ class RunHandlers:
                     "settings": self.settings,
                     "subjects": self.subjects,
                     "patients": self.patients,
-                    "metrics": self.best.get(file, {}),
+                    "metrics": self.best.get(file, {}) if self.validator else {},
                 }
                 save_weights(self.network, self.models / file, record)
             whole = engine.state.iteration == epoch * engine.state.epoch_length  # not cut short by max_iterations

@@ -62,7 +62,8 @@ def load_generator(
         do: what the user is told to do where there are no weights.
 
     Returns:
-        The network, or a :class:`PerClass`, whose record has ``sha256``, ``epoch`` and ``metrics`` by class.
+        The network, or a :class:`PerClass`, whose record has in ``classes``, by name, the
+        ``sha256``, ``epoch`` and ``metrics`` of each.
 
     Raises:
         UserError: what :func:`mrsynth.training.load_weights` raises; or weights of different trainings.
@@ -81,8 +82,12 @@ def load_generator(
                 file,
                 "put the files of one training side by side, or train anew",
             )
-    own: Mapping[str, Any] = {
-        key: {name: record.get(key) for name, record in zip(classes, records, strict=True)}
-        for key in ("sha256", "epoch", "metrics")
-    }
-    return PerClass(members).eval(), {**common, **own}
+    own = dict(zip(classes, records, strict=True))
+    keys = ("sha256", "epoch", "metrics")
+    by_class = {name: {key: record[key] for key in keys if key in record} for name, record in own.items()}
+    return PerClass(members).eval(), {**common, "classes": by_class}
+
+
+def record_of_class(record: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The record of the weights that make the class ``name``, of a record that :func:`load_generator` returned."""
+    return {**record, **record.get("classes", {}).get(name, {})}
