@@ -37,6 +37,7 @@ SHAPE = {"brain2d": (1, 64, 64), "breast2d": (7, 64, 64), "flair2d": (3, 256, 25
 def networks(bundle: str) -> tuple:
     """Generator, critic and their optimisers, the same in both processes, at the width of ``train.json``."""
     sys.path.insert(0, str(BUNDLES / bundle))
+    from mrsynth.adversarial import AugmentedCritic
     from scripts import networks
 
     torch.manual_seed(0)
@@ -46,6 +47,8 @@ def networks(bundle: str) -> tuple:
         pair = networks.Generator(width=0.125), networks.Discriminator(width=0.125)
     else:
         pair = networks.Generator(dropout=0.0, width=0.25, upsampling="resize"), networks.Critic(width=0.25)
+    if bundle == "brain2d":
+        pair = pair[0], AugmentedCritic(pair[1], 8)
     pair = tuple(network.to(memory_format=torch.channels_last) for network in pair)
     adam = [torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999)) for network in pair]
     return (*pair, *adam)
