@@ -94,3 +94,20 @@ def test_a_sheet_shows_images_in_rows_and_channels_in_columns(channels, tmp_path
     assert mosaic.shape == ((2 * tile, 4 * tile, 3) if len(channels) == 1 else (8 * tile, 3 * tile, 3))
     assert mosaic.min() == 0 and mosaic.max() <= 1
     assert imread(tmp_path / "sheet.png").std() > 0.05
+
+
+def test_a_folder_can_be_filled_class_by_class(tmp_path, refused):
+    whole, parts = writer(tmp_path / "whole"), tmp_path / "parts"
+    make(whole)
+    expected = whole.finish()["training"]
+    for number, name in enumerate(["tumour", "no tumour"], start=1):
+        made = writer(parts, only=[name])
+        make(made)
+        assert len(made.finish()["training"]) == 2 * number
+    names = {path.name for path in (tmp_path / "whole" / "synthetic").iterdir()}
+    assert names == {path.name for path in (parts / "synthetic").iterdir()}
+    for item in expected:
+        file = f"{item['subject']}.nii.gz"
+        assert (parts / "synthetic" / file).read_bytes() == (tmp_path / "whole" / "synthetic" / file).read_bytes()
+    with refused(expected="'no tumour', 'tumour'", found="cyst", where="only"):
+        writer(tmp_path / "other", only=["cyst"])

@@ -18,6 +18,7 @@ import torch
 from ignite.engine import Engine
 from tqdm import tqdm
 
+from mrsynth.errors import UserError
 from mrsynth.files import write_json
 from mrsynth.images.per_class import record_of_class
 from mrsynth.images.pictures import ContactSheet
@@ -43,6 +44,11 @@ class ImageWriter(ResultWriter):
         classes: their names.
         channels: names of the channels.
         stack: images a file (Cepa 2022 writes 100).
+        only: the classes to make now, by name; None for all. Names and images of a stack do not depend on it, so a
+            folder can be filled class by class.
+
+    Raises:
+        UserError: a class that there is not.
     """
 
     def __init__(
@@ -55,10 +61,14 @@ class ImageWriter(ResultWriter):
         classes: Sequence[str],
         channels: Sequence[str],
         stack: int = 100,
+        only: Sequence[str] | None = None,
     ) -> None:
+        if strangers := [name for name in only or [] if name not in classes]:
+            raise UserError(f"classes among {list(classes)}", str(strangers), "only", "choose among these")
         self.folder = Path(output_dir).expanduser().absolute() / "synthetic"
         self.record, self.classes, self.channels = record, list(classes), list(channels)
         self.count, self.stack = count, stack
+        self.only = [number for number, name in enumerate(classes) if only is None or name in only]
         hashes = list(dict.fromkeys(record_of_class(record, name)["sha256"] for name in classes))
         weights = hashes[0] if len(hashes) == 1 else hashes
         recipe = {"weights": weights, "seed": seed, "count": count, "stack": stack, "settings": dict(settings)}
@@ -76,7 +86,7 @@ class ImageWriter(ResultWriter):
         return [(f"Synthetic_{self.recipe.tag}_{i:04d}", r[0] // self.count, r) for i, r in enumerate(per_class)]
 
     def complete(self) -> set[int]:
-        """Numbers of the images that are there.
+        """Numbers of the images that are there, or not to be made now.
 
         Raises:
             UserError: the folder holds stacks made otherwise; or it cannot be written.
@@ -84,7 +94,8 @@ class ImageWriter(ResultWriter):
         for entry in cleared(self.folder):
             if entry.suffix == ".json" and entry.name != "datalist.json":
                 self.recipe.read(entry, self.folder)
-        return {n for name, _, numbers in self.stacks() if self._there(name) for n in numbers}
+        due = self._due()
+        return {n for entry in self.stacks() if entry not in due for n in entry[2]}
 
     def __call__(self, engine: Engine) -> None:
         """Take the images of the iteration that has just ended, and write each stack that is full."""
@@ -136,18 +147,23 @@ class ImageWriter(ResultWriter):
                 "derived_from": list(self.record["subjects"]),
             }
             for name, of_class, numbers in self.stacks()
+            if self._there(name)
         ]
-        name = f"{self.count} synthetic images of each of {len(self.classes)} classes"
+        name = f"{self.count} synthetic images of each of {len({item['class'] for item in items})} classes"
         path, datalist = self.recipe.write_datalist(self.folder, name, items)
-        made = self.count * len(self.classes)
+        made = sum(len(numbers) for name, _, numbers in self.stacks() if self._there(name))
         print(f"\nMade:\n  images    {made} in {len(items)} stacks in {self.folder}\n  datalist  {path}", flush=True)
         return datalist
+
+    def _due(self) -> list[tuple[str, int, range]]:
+        """The stacks that are wanted and not there yet."""
+        return [entry for entry in self.stacks() if entry[1] in self.only and not self._there(entry[0])]
 
     def _there(self, name: str) -> bool:
         return all((self.folder / f"{name}{suffix}").is_file() for suffix in (".nii.gz", ".json"))
 
     def make_bar(self, engine: Engine) -> tqdm:
         """Of the images that are not there yet."""
-        self.wanted = [entry for entry in self.stacks() if not self._there(entry[0])]
+        self.wanted = self._due()
         total = sum(len(numbers) for _, _, numbers in self.wanted)
         return tqdm(total=total, unit=" images", desc="synthesising", file=sys.stdout)
