@@ -41,7 +41,7 @@ def networks(bundle: str) -> tuple:
     from scripts import networks
 
     torch.manual_seed(0)
-    if bundle == "brain2d":
+    if bundle != "flair2d":  # as their train.json
         pair = networks.Generator([64, 64], width=0.5, upsampling="resize"), networks.Discriminator([64, 64], width=0.5)
     elif bundle == "breast2d":
         pair = networks.Generator(width=0.125), networks.Discriminator(width=0.125)
