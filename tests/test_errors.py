@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from mrsynth.errors import UserError, user_error_in
+from mrsynth.errors import UserError, show_plainly, user_error_in
 
 ERROR = UserError("four sequences", "three", "/data/BraTS2021_00000", "fetch the fourth")
 
@@ -99,3 +99,16 @@ def test_an_error_from_a_loaders_worker_is_found_in_its_text():
         next(iter(torch.utils.data.DataLoader(Faulty(), num_workers=1)))
     found = user_error_in(caught.value)
     assert (found.expected, found.found, found.where, found.do) == ("a tumour", "none", "subject A", "add one")
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [(["--resume", "false"], "--resume False"), (["--resume=false"], "--resume False"), (["--a", "null"], "--a None")],
+)
+def test_words_that_would_be_taken_for_true_are_refused(monkeypatch, refused, words, wanted):
+    monkeypatch.setattr(sys, "argv", ["bundle", "run", "training", *words])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with refused(expected=wanted, where="the command line"):
+        show_plainly()
+    monkeypatch.setattr(sys, "argv", ["bundle", "run", "--resume", "False", "--amp", "none", "--name", "x", "false"])
+    show_plainly()

@@ -59,7 +59,7 @@ def test_a_training_without_validation_has_but_one_file_of_weights(models):
 
 def test_a_class_without_weights_is_refused(models, refused):
     (models / "model_no_tumour.pt").unlink()
-    with refused(found="no such file", where="model_no_tumour.pt", do="--per_class false"):
+    with refused(found="no such file", where="model_no_tumour.pt", do="--per_class False"):
         load_generator(Linear(), models / "model.pt", CLASSES, None, "train first")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from itertools import pairwise
 from types import TracebackType
 
 
@@ -43,10 +44,17 @@ def user_error_in(error: BaseException | None) -> UserError | None:
     return None
 
 
+_LITERALS = {"false": "False", "null": "None"}
+"""Words of JSON that are not Python's, by what is."""
+
+
 def show_plainly() -> None:
     """Let a :class:`UserError` end the program with its message alone, however deep a library has wrapped it.
 
     Every config's ``run`` begins with it. With ``MRSYNTH_TRACEBACK`` set, the whole traceback is shown.
+
+    Raises:
+        UserError: the command line says ``false`` or ``null``, which Fire takes for a text, and a text for true.
     """
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -59,3 +67,12 @@ def show_plainly() -> None:
             print(f"\nCannot go on:{plain}", file=sys.stderr)
 
     sys.excepthook = hook
+    _refuse_words(sys.argv[1:])
+
+
+def _refuse_words(arguments: list[str]) -> None:
+    words = " ".join(arguments).replace("=", " ").split()
+    for name, value in pairwise(words):
+        if name.startswith("--") and value in _LITERALS:
+            literal = _LITERALS[value]
+            raise UserError(f"{name} {literal}", f"{name} {value}", "the command line", f"write {literal}")

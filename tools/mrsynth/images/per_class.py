@@ -72,7 +72,7 @@ def load_generator(
     if not (bool(common.get("metrics")) if per_class is None else per_class):
         return network, common
     files, members = class_files(classes, weights), [copy.deepcopy(network) for _ in classes]
-    do = f"{do}; or take the weights that are best for all classes together (--per_class false)"
+    do = f"{do}; or take the weights that are best for all classes together (--per_class False)"
     records = [load_weights(member, file, do) for member, file in zip(members, files, strict=True)]
     for file, record in zip(files, records, strict=True):
         if any(record.get(key) != common.get(key) for key in ("settings", "subjects")):

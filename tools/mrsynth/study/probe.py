@@ -105,6 +105,6 @@ def _seconds(step: Step, folder: Path, options: dict[str, Any], parallel: int, p
             f"a short run of: {step.kind}",
             f"exit status {status}\n{tail(variant.log)}",
             "probe",
-            "put it right, or plan without probes (--probe false)",
+            "put it right, or plan without probes (--probe False)",
         )
     return time.monotonic() - began
