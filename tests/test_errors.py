@@ -103,9 +103,14 @@ def test_an_error_from_a_loaders_worker_is_found_in_its_text():
 
 @pytest.mark.parametrize(
     ("words", "wanted"),
-    [(["--resume", "false"], "--resume False"), (["--resume=false"], "--resume False"), (["--a", "null"], "--a None")],
+    [
+        (["--resume", "false"], "--resume False"),
+        (["--resume=false"], "--resume False"),
+        (["--a", "null"], "--a '$None'"),
+        (["--a", "None"], "--a '$None'"),
+    ],
 )
-def test_words_that_would_be_taken_for_true_are_refused(monkeypatch, refused, words, wanted):
+def test_words_that_are_not_read_as_they_are_meant_are_refused(monkeypatch, refused, words, wanted):
     monkeypatch.setattr(sys, "argv", ["bundle", "run", "training", *words])
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     with refused(expected=wanted, where="the command line"):

@@ -44,8 +44,8 @@ def user_error_in(error: BaseException | None) -> UserError | None:
     return None
 
 
-_LITERALS = {"false": "False", "null": "None"}
-"""Words of JSON that are not Python's, by what is."""
+_LITERALS = {"false": "False", "null": "'$None'", "None": "'$None'"}
+"""Words that ``python -m monai.bundle`` does not read as they are meant, by what it does."""
 
 
 def show_plainly() -> None:
@@ -54,7 +54,8 @@ def show_plainly() -> None:
     Every config's ``run`` begins with it. With ``MRSYNTH_TRACEBACK`` set, the whole traceback is shown.
 
     Raises:
-        UserError: the command line says ``false`` or ``null``, which Fire takes for a text, and a text for true.
+        UserError: the command line says ``false`` or ``null``, which Fire takes for a text, and a text is true; or
+            ``None``, which MONAI takes for an option that was not given.
     """
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
