@@ -8,7 +8,7 @@ from monai.data import MetaTensor
 
 from mrsynth.images import ImageDataset, Stack, latent, slice_classes, slice_stacks, watched
 from mrsynth.images.latents import LatentDataset
-from mrsynth.training import ClassSampler, Draw
+from mrsynth.training import ClassSampler, Draw, SeededDataset
 
 SEQUENCES = ["t1", "flair"]
 
@@ -124,3 +124,7 @@ def test_where_few_subjects_validate_those_of_the_training_help():
     assert watched(few, training, 2) == [*few, *training]  # four subjects
     assert watched(many, training, 3) == [*many, *training]  # a class without an image
     assert watched([], training) == training
+
+
+def test_no_subjects_have_no_stacks():
+    assert slice_stacks(SeededDataset([], []).subjects, SEQUENCES) == []

@@ -146,8 +146,7 @@ def read_images(
         label=False, plane=plane, slices=None, size=size, sequences=sequences, least_brain=least_brain
     )
     subjects = SeededDataset(items, cut, cache="disk")
-    cut_items = (subjects[number] for number in range(len(subjects)))
-    return ImagesOf(ImageDataset(slice_stacks(cut_items, sequences, pooled=False)))
+    return ImagesOf(ImageDataset(slice_stacks(subjects, sequences, pooled=False)))
 
 
 def read_volumes(source: str | os.PathLike, size: Sequence[int] | None, crop: str | Sequence[int] = "none") -> Images:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -51,12 +51,15 @@ class Stack:
 
 
 def slice_stacks(
-    subjects: Iterable[Mapping[str, Any]], sequences: Sequence[str], pooled: bool = True, condition: str = "none"
+    subjects: Sequence[Mapping[str, Any]] | Dataset,
+    sequences: Sequence[str],
+    pooled: bool = True,
+    condition: str = "none",
 ) -> list[Stack]:
     """Stacks of what :class:`~mrsynth.images.CutSlicesd` has cut.
 
     Args:
-        subjects: preprocessed items; read once, in order, with a progress bar.
+        subjects: preprocessed items, or none; read once, in order, with a progress bar.
         sequences: names of the slices' channels.
         pooled: each sequence is an image of its own (Han 2018's "Concat"); else an image has all as channels.
         condition: one of :data:`CONDITIONS`; class numbers as :func:`slice_classes` names them.
@@ -69,7 +72,8 @@ def slice_stacks(
         raise UserError("pooled: true, for a class by sequence", "false", "condition", "pool, or choose another")
     kinds = len(sequences) if pooled else 1
     stacks = []
-    for item in tqdm(subjects, desc="slices", unit="subject", leave=False):
+    for index in tqdm(range(len(subjects)), desc="slices", unit="subject", leave=False):
+        item = subjects[index]
         cut = item["slices"].as_tensor()
         images = cut.reshape(-1, 1, *cut.shape[2:]) if pooled else cut
         classes, titles = [], []
