@@ -41,13 +41,13 @@ def networks(bundle: str) -> tuple:
     from scripts import networks
 
     torch.manual_seed(0)
-    if bundle != "flair2d":  # as their train.json
+    if bundle == "brain2d":
         pair = networks.Generator([64, 64], width=0.5, upsampling="resize"), networks.Discriminator([64, 64], width=0.5)
     elif bundle == "breast2d":
         pair = networks.Generator(width=0.125), networks.Discriminator(width=0.125)
     else:
         pair = networks.Generator(dropout=0.0, width=0.25, upsampling="resize"), networks.Critic(width=0.25)
-    if bundle == "brain2d":
+    if bundle != "flair2d":  # whose critic sees images as they are
         pair = pair[0], AugmentedCritic(pair[1], 8)
     pair = tuple(network.to(memory_format=torch.channels_last) for network in pair)
     adam = [torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999)) for network in pair]
