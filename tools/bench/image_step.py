@@ -6,7 +6,7 @@ DCGAN's game, both players once a step, in float32, at the bundle's own batch an
 come from slices of noise in memory-mapped files, as from the cache; the loader's share is the time that a batch takes
 to come, against that of a whole step. Two processes take turns; the median of the paired ratios is printed. Both keep
 the memory that they have freed, as a GPU's allocator does: glibc's hands it back to the kernel now and then, and pays
-for it again page by page: up to a tenth of such a step, depending on which object dies last (``--keep False``).
+for it again page by page: a tenth of such a step or more, depending on which object dies last (``--keep False``).
 """
 
 from __future__ import annotations

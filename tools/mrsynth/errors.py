@@ -45,7 +45,7 @@ def user_error_in(error: BaseException | None) -> UserError | None:
 
 
 _LITERALS = {"false": "False", "null": "'$None'", "None": "'$None'"}
-"""Words that ``python -m monai.bundle`` does not read as they are meant, by what it does."""
+"""Words that ``python -m monai.bundle`` does not read as they are meant, by what to write."""
 
 
 def show_plainly() -> None:

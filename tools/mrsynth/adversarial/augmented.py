@@ -26,7 +26,7 @@ class AugmentedCritic(nn.Module):
         translation: pixels, at most so many each way; 0 for none.
 
     Raises:
-        UserError: a negative number, or (when called) more than an image has.
+        UserError: not a whole number from 0 on, or (when called) as many as an image has.
     """
 
     def __init__(self, critic: nn.Module, translation: int) -> None:

@@ -193,6 +193,8 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = [row["experiment"], *([row["class"]] if classes else [])]
         cells += [" / ".join(row[f"{measure}, {pair}"] for pair in PAIRS) for measure in COLUMNS]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    features, count = rows[0]["features"], rows[0]["count"]
-    lines.append(f"\nEach: {' / '.join(PAIRS)}; mean (sd) over draws of {count} images. Features: {features}.")
+    counts = " or ".join(str(count) for count in sorted({row["count"] for row in rows}))
+    lines.append(
+        f"\nEach: {' / '.join(PAIRS)}; mean (sd) over draws of {counts} images. Features: {rows[0]['features']}."
+    )
     return "\n".join(lines)
