@@ -72,7 +72,7 @@ def show_plainly() -> None:
 
 
 def _refuse_words(arguments: list[str]) -> None:
-    words = " ".join(arguments).replace("=", " ").split()
+    words = [word for argument in arguments for word in argument.split("=", 1)]
     for name, value in pairwise(words):
         if name.startswith("--") and value in _LITERALS:
             literal = _LITERALS[value]

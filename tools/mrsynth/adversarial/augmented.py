@@ -16,8 +16,8 @@ class AugmentedCritic(nn.Module):
 
     Few real images can no longer be known by heart, and an image is never judged on one grid alone, so that the
     generator is not taught the grid of the critic's strides. What is real does not change: the generator learns images
-    that are not moved, since gradients pass through. What comes in at a border is
-    the image mirrored (Zhao fills with zeros, which here would be grey).
+    that are not moved, since gradients pass through. What comes in at a border is the image mirrored (Zhao fills with
+    zeros, which here would be grey).
 
     Called as a critic is; the condition moves with its image.
 

@@ -85,7 +85,8 @@ class Evaluation:
             options = {"draws": self.draws, "count": self.count, "seed": self.seed}
             real = ImagesOf(part)
             found[name] = realism(real, fake, self.features, progress=lambda x: tqdm(x, desc="draws"), **options)
-            found[name]["epoch"] = record_of_class(self.record, name).get("epoch")
+            weights = record_of_class(self.record, name)
+            found[name]["weights"] = {k: v for k, v in weights.items() if k in ("sha256", "version", "epoch")}
             print(realism_table(found[name], f"\n{name}" if len(self.classes) > 1 else ""), flush=True)
             shown = part.sample(SHOWN, self.seed)
             title = f", {name}" if len(self.classes) > 1 else ""
@@ -97,7 +98,6 @@ class Evaluation:
                 for pair, value in by.items()
             ]
         result: dict[str, Any] = {
-            "weights": {k: self.record[k] for k in ("sha256", "version", "epoch") if k in self.record},
             "settings": self.settings,
             "subjects": [stack.subject for stack in self.dataset.stacks],
             "classes": found,

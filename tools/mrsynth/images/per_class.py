@@ -62,8 +62,7 @@ def load_generator(
         do: what the user is told to do where there are no weights.
 
     Returns:
-        The network, or a :class:`PerClass`, whose record has in ``classes``, by name, the
-        ``sha256``, ``epoch`` and ``metrics`` of each.
+        The network, or a :class:`PerClass`, whose record has in ``classes`` that of each, by name.
 
     Raises:
         UserError: what :func:`mrsynth.training.load_weights` raises; or weights of different trainings.
@@ -82,10 +81,7 @@ def load_generator(
                 file,
                 "put the files of one training side by side, or train anew",
             )
-    own = dict(zip(classes, records, strict=True))
-    keys = ("sha256", "epoch", "metrics")
-    by_class = {name: {key: record[key] for key in keys if key in record} for name, record in own.items()}
-    return PerClass(members).eval(), {**common, "classes": by_class}
+    return PerClass(members).eval(), {**common, "classes": dict(zip(classes, records, strict=True))}
 
 
 def record_of_class(record: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -121,7 +121,7 @@ class ImageWriter(ResultWriter):
         rows = [images[i : i + COLUMNS, 0] for i in range(0, len(images), COLUMNS)]
         full = [np.concatenate([row, np.full((COLUMNS - len(row), *row.shape[1:]), -1.0)]) for row in rows]
         ContactSheet([(f"{i * COLUMNS + 1}", row) for i, row in enumerate(full)]).save(self.folder / f"{name}.png")
-        weights = record_of_class(self.record, self.classes[of_class])
+        record = record_of_class(self.record, self.classes[of_class])
         sidecar = {
             "subject": name,
             "synthetic": True,
@@ -130,7 +130,7 @@ class ImageWriter(ResultWriter):
             "channels": self.channels,
             "value_range": [-1, 1],
             "training_subjects": list(self.record["subjects"]),
-            "weights": {k: weights[k] for k in ("sha256", "version", "epoch", "metrics") if k in weights},
+            "weights": {k: v for k, v in record.items() if k in ("sha256", "version", "epoch", "metrics")},
             "versions": versions(),
             "made_by": self.recipe.content,
         }
@@ -138,6 +138,7 @@ class ImageWriter(ResultWriter):
 
     def finish(self) -> dict[str, Any]:
         """Write ``datalist.json``, say what was made, and return the datalist."""
+        there = [entry for entry in self.stacks() if self._there(entry[0])]
         items = [
             {
                 "subject": name,
@@ -146,12 +147,11 @@ class ImageWriter(ResultWriter):
                 "images": len(numbers),
                 "derived_from": list(self.record["subjects"]),
             }
-            for name, of_class, numbers in self.stacks()
-            if self._there(name)
+            for name, of_class, numbers in there
         ]
         name = f"{self.count} synthetic images of each of {len({item['class'] for item in items})} classes"
         path, datalist = self.recipe.write_datalist(self.folder, name, items)
-        made = sum(len(numbers) for name, _, numbers in self.stacks() if self._there(name))
+        made = sum(len(numbers) for _, _, numbers in there)
         print(f"\nMade:\n  images    {made} in {len(items)} stacks in {self.folder}\n  datalist  {path}", flush=True)
         return datalist
 

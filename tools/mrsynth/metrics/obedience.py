@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from monai.networks.nets import DenseNet
+from monai.transforms import CenterSpatialCrop
+from monai.utils import convert_to_tensor
 from scipy.stats import binomtest
 from torch import nn
 from torch.nn import functional as F
@@ -97,19 +99,17 @@ class ClassObedience:
                 )
         seen = {name: [_seen(x[: self.count], self.centre) for x in by_class] for name, by_class in sets.items()}
         counts = {name: [len(images) for images in by_class] for name, by_class in seen.items()}
-        chance, right, p_values = 1 / len(training), {"real": [], "fake": []}, []  # type: ignore[var-annotated]
+        chance, answers = 1 / len(training), {"real": [], "fake": []}  # type: ignore[var-annotated]
         for draw in progress(range(self.draws)):
             with torch.random.fork_rng():
                 torch.manual_seed(self.seed + draw)
                 network = _train(seen["training"], self.iterations, self.device)
-            for name in right:
-                right[name].append([_shares(network, images, len(training), self.device) for images in seen[name]])
-            hits = sum(row[c] * n for c, (row, n) in enumerate(zip(right["fake"][-1], counts["fake"], strict=True)))
-            asked = sum(counts["fake"])
-            p_values.append(float(binomtest(round(hits), asked, chance, alternative="greater").pvalue))
-        result: dict[str, Any] = {"chance": chance, "p_value": max(p_values)}
-        for name, draws in right.items():
-            confusions = np.array(draws)
+            for name in answers:
+                answers[name].append(np.stack([_answers(network, images, self.device) for images in seen[name]]))
+        tests = [binomtest(int(n.trace()), int(n.sum()), chance, alternative="greater") for n in answers["fake"]]
+        result: dict[str, Any] = {"chance": chance, "p_value": max(float(test.pvalue) for test in tests)}
+        for name, draws in answers.items():
+            confusions = np.stack([numbers / numbers.sum(axis=1, keepdims=True) for numbers in draws])
             accuracy = mean_sd(np.trace(confusions, axis1=1, axis2=2) / len(training))
             result[name] = {"accuracy": accuracy, "confusion": confusions.mean(axis=0).tolist(), "n": counts[name]}
         result["classifier"] = {
@@ -128,8 +128,8 @@ class ClassObedience:
 def _seen(images: torch.Tensor, centre: float) -> torch.Tensor:
     """The middle of each image, :data:`SIDE` pixels along each edge."""
     size = [max(1, round(centre * side)) for side in images.shape[2:]]
-    first = [(side - wanted) // 2 for side, wanted in zip(images.shape[2:], size, strict=True)]
-    middle = images[:, :, first[0] : first[0] + size[0], first[1] : first[1] + size[1]].float()
+    crop = CenterSpatialCrop([-1, *size])  # which takes the images for channels
+    middle = convert_to_tensor(crop(images.float()))
     return F.interpolate(middle, size=(SIDE, SIDE), mode="bilinear", antialias=True)
 
 
@@ -152,7 +152,7 @@ def _train(sets: Sequence[torch.Tensor], iterations: int, device: torch.device) 
 
 
 @torch.no_grad()
-def _shares(network: nn.Module, images: torch.Tensor, classes: int, device: torch.device) -> list[float]:
-    """How often each class is the answer."""
-    answers = torch.cat([network(part.to(device)).argmax(dim=1).cpu() for part in images.split(BATCH)])
-    return (torch.bincount(answers, minlength=classes).double() / len(answers)).tolist()
+def _answers(network: nn.Module, images: torch.Tensor, device: torch.device) -> np.ndarray:
+    """How many images each class is the answer for, `(classes,)`."""
+    logits = torch.cat([network(part.to(device)).cpu() for part in images.split(BATCH)])
+    return torch.bincount(logits.argmax(dim=1), minlength=logits.shape[1]).numpy()

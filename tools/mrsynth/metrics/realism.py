@@ -347,18 +347,15 @@ class RealismValidator:
         return feature_measures(real, fake, self.seed)
 
 
-KEY_METRIC = "val_frechet"
+class ValidatorState:
+    """The part of an evaluator's state that a run reads."""
+
+    key_metric_name = "val_frechet"
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
 
 
 def class_distance(name: str) -> str:
     """The metric of :class:`RealismValidator` that is the distance of the class ``name`` alone."""
-    return f"{KEY_METRIC}_{slug(name)}"
-
-
-class ValidatorState:
-    """The part of an evaluator's state that a run reads."""
-
-    key_metric_name = KEY_METRIC
-
-    def __init__(self) -> None:
-        self.metrics: dict[str, float] = {}
+    return f"{ValidatorState.key_metric_name}_{slug(name)}"

@@ -167,7 +167,7 @@ class Experiments:
         content = json.loads(path.read_text(encoding="utf-8"))
         rows = []
         for of_class, found in content["classes"].items():
-            row: dict[str, Any] = {"experiment": name, "class": of_class, "epoch": found["epoch"]}
+            row: dict[str, Any] = {"experiment": name, "class": of_class, "epoch": found["weights"].get("epoch")}
             row |= {"count": found["count"], "features": found["features"]}
             for measure in COLUMNS:
                 for pair in PAIRS:
