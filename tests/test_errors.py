@@ -117,3 +117,33 @@ def test_words_that_are_not_read_as_they_are_meant_are_refused(monkeypatch, refu
         show_plainly()
     monkeypatch.setattr(sys, "argv", ["bundle", "run", "--resume", "False", "--amp", "none", "--name", "x", "false"])
     show_plainly()
+
+
+@pytest.mark.parametrize("words", [["--max_epoch", "1"], ["--max_epoch=1"], ["--max_epoch#deep", "1"]])
+def test_an_option_that_no_config_has_is_refused_with_the_nearest_one(monkeypatch, refused, tmp_path, words):
+    (tmp_path / "train.json").write_text('{"max_epochs": 2, "split": {}, "extra": [], "run": []}')
+    (tmp_path / "more.json").write_text('{"+extra": [1], "split#seed": 3}')
+    command = [
+        "bundle",
+        "run",
+        "training",
+        "--config_file",
+        str([str(tmp_path / "train.json"), str(tmp_path / "more.json")]),
+    ]
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "argv", [*command, *words])
+    with refused(expected="--max_epochs", found="--max_epoch", where="the command line"):
+        show_plainly()
+    known = [
+        "--max_epochs",
+        "3",
+        "--extra",
+        "[2]",
+        "--split#validation=1",
+        "--logging_file",
+        "x",
+        "--max_epochs::a",
+        "1",
+    ]
+    monkeypatch.setattr(sys, "argv", [*command, *known])
+    show_plainly()

@@ -11,6 +11,7 @@ import nibabel as nib
 import pytest
 import torch
 
+from mrsynth.errors import user_error_in
 from mrsynth.phantom import make_breast_cohort
 from tests.bundles.interruption import finish, killed, read, unlike
 from tests.bundles.two_processes import torchrun
@@ -157,6 +158,31 @@ def test_every_overlay_trains(name, bundle_workflow, data, tmp_path):
             made.run()
         weights = torch.load(tmp_path / overlay / "models" / "model.pt", weights_only=True)
         assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+@pytest.mark.parametrize("name", ["brain2d"], indirect=True)
+def test_a_changed_game_is_refused_when_a_run_is_resumed(name, bundle_workflow, data, tmp_path):
+    values = {key: _parsed(value) for key, value in (RUN | SMALL[name]).items()}
+    values |= {"max_epochs": 1, "validate_every": 0, "montage_every": 0}
+    values |= {"dataset_dir": str(data), "output_dir": str(tmp_path)}
+    with bundle_workflow(name, ("train", "wgan"), **values) as made:
+        made.run()
+    for change, part in (
+        ({"n_critic": 1}, "schedule"),
+        ({"clip": 10.0}, "constraint"),
+        ({"learning_rate": 0.001}, "generator_optimizer"),
+    ):
+        with (
+            pytest.raises(RuntimeError) as caught,
+            bundle_workflow(name, ("train", "wgan"), **values, **change, resume=True) as made,
+        ):
+            made.run()
+        found = user_error_in(caught.value)
+        assert found is not None and part in found.expected and str(*change.values()) in found.found
+    with bundle_workflow(name, ("train",), **values, resume=True) as made, pytest.raises(RuntimeError) as caught:
+        made.run()  # without the overlay
+    found = user_error_in(caught.value)
+    assert found is not None and found.where.endswith("checkpoint.pt")
 
 
 def _parsed(value: str) -> object:

@@ -26,10 +26,16 @@ class Line(Trainer):
     """A trainer with ``objects_to_save``, as :class:`RunHandlers` asks; one subject an iteration."""
 
     def __init__(
-        self, loader, network: nn.Module, max_epochs: int, handlers: list, loss: Callable | None = None
+        self,
+        loader,
+        network: nn.Module,
+        max_epochs: int,
+        handlers: list,
+        loss: Callable | None = None,
+        learning_rate: float = 0.01,
     ) -> None:
         super().__init__("cpu", max_epochs, loader, decollate=False)
-        self.network, self.optimizer = network, torch.optim.Adam(network.parameters(), lr=0.01)
+        self.network, self.optimizer = network, torch.optim.Adam(network.parameters(), lr=learning_rate)
         self.loss = loss or (lambda engine, error: error.square().mean())
         self.seen: list[tuple[int, int, float]] = []
         self._register_handlers(handlers)
@@ -73,6 +79,7 @@ def line(
     workers: int = 0,
     loss: Callable | None = None,
     width: int = 3,
+    learning_rate: float = 0.01,
     **options,
 ) -> Line:
     """A run of ``epochs`` epochs of five subjects, writing below ``folder``."""
@@ -87,7 +94,7 @@ def line(
         multiprocessing_context="fork" if workers else None,
     )
     options = {"subjects": [f"S{i}" for i in range(5)], "settings": {"seed": 3}, **options}
-    return Line(loader, network, epochs, [RunHandlers(folder, network, resume=resume, **options)], loss)
+    return Line(loader, network, epochs, [RunHandlers(folder, network, resume=resume, **options)], loss, learning_rate)
 
 
 @pytest.fixture(scope="session")

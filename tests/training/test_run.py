@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -166,6 +168,7 @@ def test_it_writes_below_its_folder_only_and_closes_by_naming_what_it_made(fit, 
         "models/checkpoint.pt",
         "models/model.pt",
         "models/model.json",
+        "models/run.lock",
         "logs/history.csv",
         "logs/curves.png",
         "logs/montage/epoch_00001.png",
@@ -263,3 +266,61 @@ def test_errors_of_a_run_close_its_bar_and_go_on_up(fit, tmp_path):
 
     with pytest.raises(UserError):
         fit(tmp_path, 1, loss=fail).run()
+
+
+def test_a_resumed_run_refuses_another_optimiser(fit, tmp_path, refused):
+    fit(tmp_path, 1).run()
+    before = (tmp_path / "models" / "checkpoint.pt").read_bytes()
+    with refused(expected="'lr': 0.01", found="'lr': 0.5", do="--resume"):
+        fit(tmp_path, 2, resume=True, learning_rate=0.5)
+    assert (tmp_path / "models" / "checkpoint.pt").read_bytes() == before
+    fit(tmp_path, 2, resume=True).run()
+
+
+def test_the_record_beside_the_weights_holds_the_hyperparameters(fit, tmp_path):
+    fit(tmp_path, 1).run()
+    (record,) = read_records(tmp_path / "models" / "model.pt").values()
+    assert record["hyperparameters"]["optimizer"]["class"] == "Adam"
+    assert record["hyperparameters"]["optimizer"]["betas"] == [0.9, 0.999]
+
+
+def test_0_switches_montage_and_validation_off(fit, tmp_path):
+    fit(tmp_path, 2, validator=fit.Validator([]), validate_every=0, montage=lambda: 1 / 0, montage_every=0).run()
+    assert (tmp_path / "models" / "model.pt").is_file()
+    assert not (tmp_path / "logs" / "montage").exists()
+
+
+@pytest.mark.parametrize("name", ["validate_every", "montage_every", "checkpoint_every"])
+def test_a_negative_number_of_epochs_is_refused(fit, tmp_path, refused, name):
+    with refused(found="-1", where=name):
+        fit(tmp_path, 2, **{name: -1})
+
+
+HOLDER = """
+import sys, time
+from filelock import FileLock
+from pathlib import Path
+import os
+models = Path(sys.argv[1]) / "models"
+models.mkdir(parents=True)
+lock = FileLock(models / "run.lock")
+lock.acquire()
+(models / "run.pid").write_text(str(os.getpid()))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_training_in_one_output_dir_is_refused_until_the_first_process_ends(fit, tmp_path, refused):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with refused(found=f"process {holder.pid} ", where=str(tmp_path), do="--output_dir"):
+            fit(tmp_path, 1)
+        assert not (tmp_path / "models" / "model.pt").exists()
+    finally:
+        holder.kill()
+        holder.wait()
+    fit(tmp_path, 1).run()  # the lock of a killed process is free
+    assert (tmp_path / "models" / "model.pt").is_file()
+    assert not (tmp_path / "models" / "run.pid").exists()

@@ -3,7 +3,8 @@
 The rooms, lower ones never importing higher ones: ``manifest`` (datasets, splits, lineage), ``transforms``
 and ``phantom``, ``networks``, ``training`` (how any run is started, watched, saved and resumed),
 ``adversarial`` (the two-player game), ``metrics``, ``synthesis``, ``images`` (games in two dimensions),
-``segmentation``, ``study`` (what synthetic data does to a segmenter), and the command line ``python -m mrsynth``.
+``patches`` (cut out of breast MRI), ``segmentation``,
+``study`` (what synthetic data does to a segmenter), and the command line ``python -m mrsynth``.
 """
 
 from importlib import import_module
@@ -33,3 +34,8 @@ def __getattr__(name: str) -> ModuleType:
     if name in _ROOMS:
         return import_module(f"mrsynth.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The rooms too, although they are imported only when first named."""
+    return sorted({*globals(), *_ROOMS})

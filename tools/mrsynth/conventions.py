@@ -14,3 +14,6 @@ LABELS = (BACKGROUND, CORE, OEDEMA, ENHANCING)
 
 REGIONS = {"WT": (CORE, OEDEMA, ENHANCING), "TC": (CORE, ENHANCING), "ET": (ENHANCING,)}
 """The three nested regions that BraTS scores: whole tumour, tumour core, enhancing tumour."""
+
+PHANTOM_PREFIX = "Phantom_"
+"""How the id of every subject of the embedded brain cohort begins."""

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mrsynth.conventions import PHANTOM_PREFIX
 from mrsynth.errors import UserError
 from mrsynth.manifest.splits import SECTIONS
 
@@ -138,11 +139,28 @@ def held_out(
         weights: their file, for the message.
 
     Raises:
-        UserError: no such section, nobody in it, or somebody whom the weights have seen.
+        UserError: no such section, nobody in it, somebody whom the weights have seen, or phantoms for weights that were
+            trained on none, or the other way round.
     """
     items = in_section(subjects, section)
     check_overlap(record, items, weights)
+    _check_cohort(record, items, weights)
     return items
+
+
+def _check_cohort(record: Mapping[str, Any], items: Sequence[Mapping[str, Any]], weights: object) -> None:
+    """An evaluation that is given no data uses the embedded phantoms: never for weights of real subjects."""
+    trained = {subject.startswith(PHANTOM_PREFIX) for subject in record["subjects"]}
+    evaluated = {item["subject"].startswith(PHANTOM_PREFIX) for item in items}
+    if trained and trained.isdisjoint(evaluated):
+        kinds = {True: "phantoms of the embedded cohort", False: "subjects of a dataset"}
+        raise UserError(
+            " and ".join(kinds[kind] for kind in sorted(trained)) + ", on which the weights were trained",
+            " and ".join(kinds[kind] for kind in sorted(evaluated)),
+            weights,
+            "pass --datalist with the datalist of the training; a training on --dataset_dir writes it to "
+            "<output_dir>/datalist.json",
+        )
 
 
 def _persons(items: Mapping[str, Mapping[str, Any]], patients: Mapping[str, str] | None) -> dict[str, str]:

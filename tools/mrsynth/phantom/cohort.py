@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mrsynth.conventions import SEQUENCES
+from mrsynth.conventions import PHANTOM_PREFIX, SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.files import umask, unwritable, write_json
 from mrsynth.phantom.folders import CARD, MOST_SUBJECTS, cached, standing, write_volume
@@ -25,7 +25,7 @@ from mrsynth.phantom.subject import make_subject
 GENERATOR = 1
 """Version of what a seed means. Raise it whenever a change moves a voxel: cached cohorts are then made anew."""
 
-NAME = "Phantom_{:05d}"
+NAME = PHANTOM_PREFIX + "{:05d}"
 
 
 def make_cohort(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from ignite.engine import Events
 from monai.engines import Evaluator
 from monai.handlers import TensorBoardStatsHandler
@@ -26,6 +27,7 @@ from mrsynth.manifest import check_overlap
 from mrsynth.training.checkpoint import CHECKPOINT, WEIGHTS, load_checkpoint, save_checkpoint, save_weights
 from mrsynth.training.distributed import barrier, rank
 from mrsynth.training.history import History
+from mrsynth.training.hyperparameters import hyperparameters
 from mrsynth.training.montage import Picture
 
 
@@ -40,23 +42,30 @@ class RunHandlers:
     have ``max_iterations``, an end within an epoch: such an epoch is validated and drawn, but is no place to resume
     from.
 
+    While it trains, a run holds ``models/run.lock``: a second training in the same ``output_dir`` is refused. The lock
+    belongs to the process, so a run that was killed does not leave it behind.
+
     Args:
         output_dir: ``models/`` and ``logs/`` are written below it, nothing elsewhere.
         network: whose weights go to ``model.pt`` (a generator's moving average, say).
         subjects: ids of the training subjects; for synthetic ones their parents too.
         patients: patient by subject id, where known; recorded with the weights.
         test_subjects: datalist items that a resumed checkpoint must not have seen.
-        settings: plain facts that a resumed run must share, such as the grid and the seed.
+        settings: plain facts that a resumed run must share, such as the grid and the seed. The engine's own
+            hyper-parameters (optimisers, parts of the game) are recorded and compared too.
         resume: go on from the checkpoint, if there is one.
         validator: evaluator with a key metric; run each ``validate_every`` epochs and after the last.
-        validate_every: epochs.
+        validate_every: epochs; 0 never validates.
         better: whether a ``higher`` or ``lower`` metric is better.
         also_best: further files of weights in ``models/``, each of the epoch that is best by another of the validator's
             metrics: the metric by the file's name.
         montage: gives the picture, in evaluation mode.
-        montage_every: epochs.
-        checkpoint_every: epochs.
+        montage_every: epochs; 0 draws no montage.
+        checkpoint_every: epochs, at least 1.
         next_command: shown at the end.
+
+    Raises:
+        UserError: a negative number of epochs.
     """
 
     def __init__(
@@ -80,10 +89,18 @@ class RunHandlers:
         self.models, self.logs = Path(output_dir) / "models", Path(output_dir) / "logs"
         self.network, self.subjects, self.test_subjects = network, sorted(set(subjects)), list(test_subjects)
         self.patients = {i: patient for i, patient in sorted((patients or {}).items()) if i in self.subjects}
-        self.settings, self.resume, self.validator = dict(settings or {}), resume, validator
-        self.validate_every, self.sign = validate_every, {"higher": 1.0, "lower": -1.0}[better]
+        for name, value, least in (
+            ("validate_every", validate_every, 0),
+            ("montage_every", montage_every, 0),
+            ("checkpoint_every", checkpoint_every, 1),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise UserError(f"a whole number of epochs, at least {least}", repr(value), name, f"pass --{name} 1")
+        self.settings, self.resume = dict(settings or {}), resume
+        self.validator, self.validate_every = validator if validate_every else None, validate_every
+        self.sign = {"higher": 1.0, "lower": -1.0}[better]
         self.also_best = dict(also_best or {})
-        self.montage, self.montage_every = montage, montage_every
+        self.montage, self.montage_every = montage if montage_every else None, montage_every
         self.checkpoint_every, self.next_command = checkpoint_every, next_command
         self.best: dict[str, dict[str, float]] = {}  # by file of weights
         self.picture: Path | None = None
@@ -98,10 +115,15 @@ class RunHandlers:
                 "max_epochs, batch_size, number of processes",
                 "lower batch_size or the number of processes, raise max_epochs, or add subjects",
             )
+        self.hyperparameters = hyperparameters(engine)
         if self.main:
             self._prepare_folders()
         barrier()
-        self._restore(engine)
+        try:
+            self._restore(engine)
+        except BaseException:
+            self._unlock()
+            raise
         sampler = getattr(engine.data_loader, "sampler", None)
         if sampler is not None and hasattr(sampler, "set_epoch"):
             engine.add_event_handler(Events.EPOCH_STARTED, lambda e: sampler.set_epoch(e.state.epoch))
@@ -126,8 +148,30 @@ class RunHandlers:
     def _prepare_folders(self) -> None:
         for folder in (self.models, self.logs):
             check_writable(folder)
+        self._lock()
+        for folder in (self.models, self.logs):
             for leftover in folder.glob(".tmp-*"):  # of a process that was killed while writing
                 leftover.unlink()
+
+    def _lock(self) -> None:
+        path, owner = self.models / "run.lock", self.models / "run.pid"
+        self.lock = FileLock(path, thread_local=False, is_singleton=True)
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout as error:
+            holder = owner.read_text(encoding="utf-8") if owner.is_file() else "unknown"
+            raise UserError(
+                "an output_dir in which no other training runs",
+                f"process {holder} is training in it",
+                self.models.parent,
+                "wait for that process to end, or pass another --output_dir",
+            ) from error
+        owner.write_text(str(os.getpid()), encoding="utf-8")
+
+    def _unlock(self) -> None:
+        if self.main:
+            (self.models / "run.pid").unlink(missing_ok=True)
+            self.lock.release()
 
     def _restore(self, engine: Any) -> None:
         path = self.models / CHECKPOINT
@@ -141,8 +185,25 @@ class RunHandlers:
             return
         run = load_checkpoint(path, engine.objects_to_save())
         check_overlap(run, self.test_subjects, path)
-        mine = {"epoch_length": engine.state.epoch_length, **self.settings, "subjects": self.subjects}
-        theirs = {"epoch_length": run["epoch_length"], **run["settings"], "subjects": run["subjects"]}
+        if "hyperparameters" not in run:
+            raise UserError(
+                "a checkpoint that records its hyper-parameters",
+                "a checkpoint of an older version, which does not",
+                path,
+                "start again without --resume",
+            )
+        mine = {
+            "epoch_length": engine.state.epoch_length,
+            **self.hyperparameters,
+            **self.settings,
+            "subjects": self.subjects,
+        }
+        theirs = {
+            "epoch_length": run["epoch_length"],
+            **run["hyperparameters"],
+            **run["settings"],
+            "subjects": run["subjects"],
+        }
         differing = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))
         if differing:
             brief = {k: _brief(theirs.get(k)) for k in differing}
@@ -164,6 +225,7 @@ class RunHandlers:
                 scheduled = "scheduler" in engine.objects_to_save()
                 further = "fine-tune its weights (--initial_weights)" if scheduled else "raise --max_epochs to train on"
                 print(f"This run is complete: {further}.", flush=True)
+                self._unlock()  # its trainer does nothing, so no event releases the lock
 
     def _stop_if_diverged(self, engine: Any) -> None:
         if not math.isfinite(scalars(engine.state.output)["loss"]):
@@ -207,6 +269,7 @@ class RunHandlers:
                 record = {
                     "epoch": epoch,
                     "settings": self.settings,
+                    "hyperparameters": self.hyperparameters,
                     "subjects": self.subjects,
                     "patients": self.patients,
                     "metrics": self.best.get(file, {}) if self.validator else {},
@@ -245,6 +308,7 @@ class RunHandlers:
             "epoch": engine.state.epoch,
             "epoch_length": engine.state.epoch_length,
             "settings": self.settings,
+            "hyperparameters": self.hyperparameters,
             "subjects": self.subjects,
             "patients": self.patients,
             "best": self.best,
@@ -270,6 +334,7 @@ class RunHandlers:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.writer.close()
+        self._unlock()
         if error is not None:
             raise error
 
