@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 
 def mrsynth(*arguments: object) -> subprocess.CompletedProcess:
@@ -29,3 +30,17 @@ def test_a_mistake_ends_with_its_message_and_no_traceback(tmp_path):
     assert ended.returncode == 1
     assert "expected:" in ended.stderr and "Traceback" not in ended.stderr
     assert not (tmp_path / "list.json").exists()
+
+
+def test_without_a_command_it_lists_them():
+    said = mrsynth()
+    assert said.returncode == 0
+    assert all(f"\n  {name} " in said.stdout for name in ("compare", "index", "patches", "phantom"))
+
+
+def test_the_package_lists_its_rooms():
+    import mrsynth as package
+
+    rooms = {path.parent.name for path in Path(package.__file__).parent.glob("*/__init__.py")}
+    assert rooms <= set(dir(package))
+    assert all(f"``{room}``" in package.__doc__ for room in rooms)

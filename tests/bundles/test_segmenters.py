@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -296,7 +297,29 @@ def test_evaluation_scores_the_subjects_that_were_held_out(use, segmenter, capsy
     assert [row["region"] for row in rows] == ["WT", "TC", "ET"]
     assert list(rows[0]) == ["subject", "region", "dice", "hd95", "sensitivity", "precision"]
     assert [p.name for p in (folder / "pictures").iterdir()] == [f"{metrics['subjects'][0]}.png"]
-    assert "1 test subjects, native grid" in capsys.readouterr().out
+    assert "1 held-out subjects, native grid" in capsys.readouterr().out
+
+
+def test_evaluation_and_inference_take_the_training_s_datalist_by_default(segmenter, bundle_workflow, tmp_path):
+    output = tmp_path / "run"
+    shutil.copytree(segmenter.run.output, output)
+    for config in ("evaluate", "inference"):
+        with bundle_workflow(segmenter.name, config, output_dir=str(output), device="cpu") as made:
+            made.run()
+    (subject,) = ids(parts(segmenter)["test"])
+    assert json.loads((output / "evaluation" / "metrics.json").read_text())["subjects"] == [subject]
+    assert [path.name for path in (output / "segmentations").iterdir()] == [f"{subject}_seg.nii.gz"]
+
+
+def test_phantoms_are_refused_for_weights_of_a_dataset(use, segmenter, tmp_path):
+    (subject,) = parts(segmenter)["test"]
+    phantom = {**subject, "subject": "Phantom_00000"}
+    datalist = written(tmp_path / "list.json", {"training": [], "validation": [], "test": [phantom]})
+    for config in ("evaluate", "inference"):
+        with pytest.raises(RuntimeError) as caught:
+            use(config, datalist=datalist)
+        assert "on which the weights were trained" in str(user_error_in(caught.value))
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
 
 
 def test_evaluation_again_says_the_same_and_the_training_grid_is_another(use, tmp_path):

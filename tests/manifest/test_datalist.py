@@ -211,3 +211,15 @@ def test_another_scan_of_a_patient_whom_the_weights_have_seen_is_an_overlap():
 
 def test_patients_are_those_that_the_items_name():
     assert patients_of(lists([("A", None, "P"), "B"], [], [("C", ["A"], "Q")])) == {"A": "P", "C": "Q"}
+
+
+def test_the_training_s_datalist_is_the_last_resort(content, load, tmp_path):
+    load(content)  # writes datalist.json
+    assert resolve_datalist("", None, output_dir=tmp_path)["test"][0]["subject"] == "C"
+    content["test"][0]["subject"] = "D"
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    assert resolve_datalist("", tmp_path / "other.json", output_dir=tmp_path)["test"][0]["subject"] == "D"
+    with pytest.raises(UserError, match="nowhere"):
+        resolve_datalist(tmp_path / "nowhere", None, output_dir=tmp_path)
+    with pytest.raises(UserError, match="neither"):
+        resolve_datalist("", None, output_dir=tmp_path / "empty")

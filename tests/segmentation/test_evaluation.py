@@ -71,7 +71,7 @@ def test_what_is_written(items, oracle, tmp_path, capsys):
     assert [p.name for p in pictures] == [f"{item['subject']}.png" for item in items]
     assert all(imread(p).std() > 0.05 for p in pictures)
     said = capsys.readouterr().out
-    assert "3 test subjects, native grid" in said and "HD95, mm" in said and str(folder) in said
+    assert "3 held-out subjects, native grid" in said and "HD95, mm" in said and str(folder) in said
 
 
 def test_a_test_subject_without_a_label_is_refused_before_anything_is_done(items, blind, tmp_path, refused):

@@ -1,4 +1,4 @@
-"""The command line: ``python -m mrsynth COMMAND``. Run it without a command to see what there is."""
+"""The command line: ``mrsynth COMMAND``, or ``python -m mrsynth COMMAND``. Without a command it lists them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ def phantom(out: str, subjects: int = 20, seed: int = 0, spacing: float = 1.0) -
 
 def told(result: object) -> object:
     """What is printed of a command's result: an index's summary; of what has spoken for itself, nothing."""
+    if result is COMMANDS:
+        lines = [f"  {name:10}{(command.__doc__ or '').strip().splitlines()[0]}" for name, command in COMMANDS.items()]
+        return "\n".join(["Usage: mrsynth COMMAND [--help]", "", *lines])
     if isinstance(result, dict):
         return summary(result) if "training" in result else ""
     return result

@@ -222,7 +222,7 @@ def summarise_obedience(before: Iterable[tuple[float, float]], pairs: Sequence[M
 
 def table(result: Mapping[str, Any]) -> str:
     """The result as a few lines to read."""
-    lines = [f"\n{len(result['subjects'])} test subjects, their own labels: mean (sd)"]
+    lines = [f"\n{len(result['subjects'])} held-out subjects, their own labels: mean (sd)"]
     lines.append(f"  {'':16}" + "".join(f"{name:>18}" for name in SEQUENCES))
     for region, by_sequence in result["fidelity"].items():
         for measure, unit in zip(MEASURES, ("", " dB", ""), strict=True):
@@ -244,7 +244,7 @@ def table(result: Mapping[str, Any]) -> str:
         f"  the old place at below half in        {_percent(moved['left'])} of {moved['measured_left']} pairs",
     ]
     if not moved["pairs"]:
-        lines.append("  (no pair of test subjects to move a tumour between)")
+        lines.append("  (no pair of held-out subjects to move a tumour between)")
     return "\n".join(lines)
 
 

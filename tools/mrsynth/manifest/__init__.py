@@ -1,7 +1,7 @@
 """Datasets: their cards, indexing of downloaded folders, splits by subject, lineage of synthetic subjects."""
 
 from mrsynth.manifest.cards import Card, card_ids, load_card
-from mrsynth.manifest.datalist import load_datalist, resolve_datalist
+from mrsynth.manifest.datalist import load_datalist, resolve_datalist, training_datalist
 from mrsynth.manifest.indexing import index, summary, write_datalist
 from mrsynth.manifest.lineage import check_lineage, check_overlap, held_out, in_section, patients_of, with_ancestors
 from mrsynth.manifest.patients import read_patients
@@ -23,6 +23,7 @@ __all__ = [
     "resolve_datalist",
     "split_subjects",
     "summary",
+    "training_datalist",
     "with_ancestors",
     "write_datalist",
 ]

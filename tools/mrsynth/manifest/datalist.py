@@ -78,9 +78,13 @@ def resolve_datalist(
     dataset_dir: str | os.PathLike | None = None,
     datalist: str | os.PathLike | Mapping[str, Any] | None = None,
     sections: Sequence[str] = SECTIONS,
+    output_dir: str | os.PathLike | None = None,
     **options: Any,
 ) -> dict[str, list[dict[str, Any]]]:
     """What a config calls: the items of ``datalist`` if there is one, else of ``dataset_dir``, indexed now.
+
+    An evaluation also gives its ``output_dir``: with neither of the two, the datalist that the training wrote there is
+    used, so that the split is the training's.
 
     What the index found is printed in a few lines: counts, warnings, subjects left out.
 
@@ -88,11 +92,14 @@ def resolve_datalist(
         dataset_dir: a dataset's folder as published.
         datalist: a datalist file or its content; goes before ``dataset_dir``.
         sections: those wanted.
+        output_dir: of the training; see above.
         options: of ``index``, such as ``seed``, ``test``, ``skip_bad``.
 
     Raises:
         UserError: neither is given, or what ``index`` and ``load_datalist`` raise.
     """
+    if not datalist and not dataset_dir and output_dir:
+        datalist = training_datalist(output_dir)
     if datalist:
         return load_datalist(datalist, sections)
     if not dataset_dir:
@@ -100,6 +107,12 @@ def resolve_datalist(
     found = index(dataset_dir, **options)
     print(summary(found), flush=True)
     return load_datalist(found, sections)
+
+
+def training_datalist(output_dir: str | os.PathLike) -> str | None:
+    """The datalist that a training on ``dataset_dir`` wrote below its ``output_dir``; None where there is none."""
+    path = os.path.join(output_dir, "datalist.json")
+    return path if os.path.isfile(path) else None
 
 
 def _read(source: str | os.PathLike | Mapping[str, Any]) -> tuple[Mapping[str, Any], Path, str]:

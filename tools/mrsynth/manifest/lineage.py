@@ -104,11 +104,23 @@ def check_overlap(record: Mapping[str, Any], items: Iterable[Mapping[str, Any]],
         )
 
 
-def in_section(subjects: Mapping[str, Sequence[Mapping[str, Any]]], section: str) -> list[dict[str, Any]]:
+def in_section(
+    subjects: Mapping[str, Sequence[Mapping[str, Any]]],
+    section: str,
+    record: Mapping[str, Any] | None = None,
+    weights: object = None,
+) -> list[dict[str, Any]]:
     """Items of ``section``.
 
+    Args:
+        subjects: datalist items by section.
+        section: one of them.
+        record: of the weights that are used on the items; given, it must be of the same cohort.
+        weights: their file, for the message.
+
     Raises:
-        UserError: no such section, or nobody in it.
+        UserError: no such section, nobody in it, or phantoms for weights that were trained on none, or the other way
+            round.
     """
     if section not in subjects:
         raise UserError(f"a section, one of {sorted(subjects)}", repr(section), "section", "choose one of these")
@@ -119,7 +131,10 @@ def in_section(subjects: Mapping[str, Sequence[Mapping[str, Any]]], section: str
             "dataset_dir or datalist",
             "make a split with such a part, or choose another section",
         )
-    return [dict(item) for item in subjects[section]]
+    items = [dict(item) for item in subjects[section]]
+    if record is not None:
+        _check_cohort(record, items, weights)
+    return items
 
 
 def with_ancestors(items: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -142,9 +157,8 @@ def held_out(
         UserError: no such section, nobody in it, somebody whom the weights have seen, or phantoms for weights that were
             trained on none, or the other way round.
     """
-    items = in_section(subjects, section)
+    items = in_section(subjects, section, record, weights)
     check_overlap(record, items, weights)
-    _check_cohort(record, items, weights)
     return items
 
 

@@ -109,7 +109,7 @@ class Evaluation:
 def table(result: Mapping[str, Any]) -> str:
     """The result as a few lines to read."""
     units = {"dice": "Dice", "hd95": "HD95, mm", "sensitivity": "sensitivity", "precision": "precision"}
-    lines = [f"\n{len(result['subjects'])} test subjects, {result['grid']} grid: mean (sd)"]
+    lines = [f"\n{len(result['subjects'])} held-out subjects, {result['grid']} grid: mean (sd)"]
     lines.append(f"  {'':4}" + "".join(f"{units[m]:>18}" for m in MEASURES))
     for region, values in result["regions"].items():
         lines.append(f"  {region:4}" + "".join(f"{mean_sd_text(values[m]):>18}" for m in MEASURES))
