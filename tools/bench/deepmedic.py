@@ -172,7 +172,7 @@ def main(what: str = "both", steps: int = 6, batch: int = 10, volumes: int = 1, 
 
     Args:
         what: ``training``, ``inference`` or ``both``.
-        steps: timed training steps of each, after one that is not counted.
+        steps: timed training steps of each, after two turns that are not counted: making the network, and one step.
         batch: segments a step.
         volumes: how often the volume is segmented by each.
         tile: of the bundle's inferer.
@@ -180,16 +180,14 @@ def main(what: str = "both", steps: int = 6, batch: int = 10, volumes: int = 1, 
     command = [sys.executable, __file__, "worker"]
     if what in ("training", "both"):
         ways = {way: [*command, f"train_{way}", str(batch)] for way in ("ours", "plain")}
-        report(take_turns(ways, steps, 1), "training", "a segment", batch)
+        report(take_turns(ways, steps, 2), "training", "a segment", batch)
     if what in ("inference", "both"):
         ways = {way: [*command, f"infer_{way}", str(tile)] for way in ("ours", "plain")}
-        report(take_turns(ways, volumes, 0), "inference", "a volume")
+        report(take_turns(ways, volumes, 1), "inference", "a volume")
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] == "worker":
-        steps = WAYS[sys.argv[2]](int(sys.argv[3]))
-        next(steps)  # everything is made
-        answer(steps)
+        answer(WAYS[sys.argv[2]](int(sys.argv[3])))
     else:
         fire.Fire(main)

@@ -15,8 +15,12 @@ Rows = Mapping[str, Sequence[tuple[float, float]]]
 
 
 def answer(steps: Iterator[None]) -> None:
-    """In a worker: advance a step for each line on standard input; answer with its seconds and peak memory in MB."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # what else is said does not answer
+    """In a worker: advance a step for each line on standard input; answer with its seconds and peak memory in MB.
+
+    All other output, that of child processes too, goes to standard error.
+    """
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     for _ in sys.stdin:
         start = time.perf_counter()
         next(steps)

@@ -340,7 +340,7 @@ class RunHandlers:
 
 
 def diverged(expected: str, engine: Any) -> UserError:
-    """The error for a run whose numbers have left the finite ones."""
+    """The error for a run whose loss or weights became NaN or infinite."""
     return UserError(
         expected,
         f"{scalars(engine.state.output)} at iteration {engine.state.iteration}",
