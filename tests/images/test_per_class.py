@@ -40,7 +40,7 @@ def test_each_class_is_made_by_its_own_weights(models):
     given = torch.stack([latent(4, 0, number, of_class, 2) for number, of_class in enumerate(order)])
     for scale, made, row in zip([3, 2, 3, 3, 2], network(given), given, strict=True):
         assert torch.allclose(made.flatten(), scale * row.sum().expand(2))
-    assert torch.equal(network(given[:1]), network(given)[:1])  # a batch of one class
+    assert torch.allclose(network(given[:1]), network(given)[:1])  # a batch of one class; its last bit is BLAS's
     own = [record_of_class(record, name) for name in CLASSES]
     assert [one["epoch"] for one in own] == [2, 3] and own[0]["metrics"] == {"best": 2.0}
     assert all(one["subjects"] == ["A"] for one in own) and len({one["sha256"] for one in own}) == 2
