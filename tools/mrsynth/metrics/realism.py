@@ -280,7 +280,7 @@ class Sampled(Protocol):
 class RealismValidator:
     """What a training is watched by: the measures of synthetic images against real ones, each class for itself.
 
-    It stands where ``RunHandlers`` expects an evaluator: ``run(epoch)``, then ``state.metrics``: the mean over the
+    It stands where :func:`mrsynth.training.run_handlers` expects an evaluator: ``run(epoch)``, then ``state.metrics``: the mean over the
     classes of each measure (of fewer than ten real images the distance alone), and of several classes each one's
     Fréchet distance. The key metric is the mean distance; Haarburger 2019 chose the epoch by the lowest (table 2). Real and synthetic images are as many, the noise is the same each time. What
     the distance's anchors are is said once.

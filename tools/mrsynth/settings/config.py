@@ -86,12 +86,15 @@ def check_config(config: Mapping[str, Any], bundle_root: str | os.PathLike) -> d
     if "settings.trained(" in source:
         used |= {name for name, setting in known.items() if setting.scope in ("weights", "inherited")}
     entries = {key for key, value in config.items() if isinstance(value, list) and value == config.get("run")}
-    free = STRUCTURE | _properties() | entries
+    free = STRUCTURE | _properties()
     meant = {}
     for key, value in config.items():
         setting = known.get(key)
-        if key not in used and (key not in free or (setting and value not in (None, ""))):
-            _refuse_unknown(key, sorted({*used, *free} & {*known, *config} - {key} - STRUCTURE))
+        allowed = key in used or key in entries or (key in free and setting is None)
+        if not allowed and not _stands_in_a_config(bundle_root, key, value):
+            _refuse_unknown(key, sorted({*used, *free} & {*known, *config} - {key} - STRUCTURE), setting is not None)
+        if key in entries:
+            continue
         if setting is None:
             continue
         constant, ready = _constant(value)
@@ -190,6 +193,11 @@ def _dropped_by_monai(arguments: Sequence[str], config: Mapping[str, Any]) -> li
     return [option[2:] for option, word in pairs if option[:2] == "--" and word == "None" and option[2:] in config]
 
 
+def _stands_in_a_config(bundle_root: str | os.PathLike, key: str, value: Any) -> bool:
+    """Whether a config of the bundle has this value, which an overlay may leave without use."""
+    return any(key in config and config[key] == value for config in _configs(bundle_root))
+
+
 def _used(config: Mapping[str, Any]) -> set[str]:
     """Top-level keys that some text of ``config`` refers to."""
     return {
@@ -213,14 +221,19 @@ def _properties() -> set[str]:
     return {ReferenceResolver.split_id(entry["id"])[0] for entry in found}
 
 
-def _refuse_unknown(key: str, known: Sequence[str]) -> None:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0)
-    nearest = f"; the nearest is --{near[0]}" if near else ""
+def _refuse_unknown(key: str, known: Sequence[str], described: bool) -> None:
+    given = any(word.split("=")[0] == f"--{key}" for word in sys.argv)
+    where = "the command line" if given else "an overlay or override"
+    if described:
+        raise UserError(
+            "settings that this run uses",
+            f"--{key}, which this config with its overlays does not use",
+            where,
+            f"leave --{key} out",
+        )
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
     raise UserError(
-        f"a setting that this config uses{nearest}",
-        f"--{key}",
-        "the command line" if any(word.split("=")[0] == f"--{key}" for word in sys.argv) else "an overlay or override",
-        (f"write --{near[0]}, or " if near else "") + f"leave --{key} out",
+        f"a known setting; the nearest is --{near}", f"--{key}", where, f"write --{near}, or leave --{key} out"
     )
 
 
@@ -250,9 +263,13 @@ def _training(bundle_root: str | os.PathLike) -> dict[str, Any]:
 
 def _example(bundle_root: str | os.PathLike, name: str) -> Any:
     """The value of a setting in ``train.json``, else in another config of the bundle."""
-    configs = Path(bundle_root) / "configs"
-    for file in [configs / "train.json", *sorted(configs.glob("*.json"))]:
-        value = json.loads(file.read_text(encoding="utf-8")).get(name)
+    for config in [_training(bundle_root), *_configs(bundle_root)]:
+        value = config.get(name)
         if value is not None and described(bundle_root)[name].fits(value) and str(value)[:1] not in ("$", "@"):
             return value
     return None
+
+
+def _configs(bundle_root: str | os.PathLike) -> list[dict[str, Any]]:
+    files = sorted((Path(bundle_root) / "configs").glob("*.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
