@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from mrsynth.errors import UserError, show_user_errors, user_error_in
+from mrsynth.errors import UserError, user_error_in
 
 ERROR = UserError("four sequences", "three", "/data/BraTS2021_00000", "fetch the fourth")
 

@@ -424,12 +424,12 @@ def test_subjects_that_the_weights_have_seen_are_not_evaluated(use):
 
 
 TRAINED = [
-    ({"max_iterations": 0}, "at least one iteration"),
-    ({"max_epochs": 0, "max_iterations": None}, "at least one epoch"),
+    ({"max_iterations": 0}, "max_iterations: a whole number, at least 1"),
+    ({"max_epochs": 0, "max_iterations": None}, "max_epochs: a whole number, at least 1"),
     ({"augmentation": "strong"}, "'strong'"),
     ({"cache": "ram"}, "'ram'"),
     ({"crop": [0, 99]}, "inside the volume"),
-    ({"synthetic_share": 2}, "from 0 to 1"),
+    ({"synthetic_share": 2}, "synthetic_share: a number, at least 0 and at most 1"),
     ({"initial_weights": "/nowhere/model.pt"}, "/nowhere/model.pt"),
     ({"device": "cuda:99"}, "cuda:99"),
     ({"dataset_dir": "/nowhere"}, "/nowhere"),

@@ -111,7 +111,7 @@ def test_copy_paste_on_the_training_grid(pasted, synthesise, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"edge": -1}, "millimetres"), ({"grid": "coarse"}, "coarse"), ({"count": 1000}, "from 1 to 20")],
+    [({"edge": -1}, "edge: a number, at least 0"), ({"grid": "coarse"}, "coarse"), ({"count": 1000}, "from 1 to 20")],
 )
 def test_copy_paste_refuses(synthesise, tmp_path, options, said):
     with pytest.raises(Exception) as caught:
@@ -170,7 +170,7 @@ def test_variety_changes_the_tumour_alone_and_is_recorded(synthesise, whole, tmp
         ({"compose": "head"}, "'head'"),
         ({"own_tumour": "keep"}, "--compose tumour"),
         ({"compose": "tumour", "own_tumour": "forget"}, "'forget'"),
-        ({"compose": "tumour", "blend": -1}, "millimetres"),
+        ({"compose": "tumour", "blend": -1}, "blend: a number, at least 0"),
         ({"variety": 7}, "0 to 1"),
     ],
 )
@@ -211,7 +211,7 @@ def test_the_local_critic_trains_is_logged_saved_and_resumed(bundle_workflow, ti
     history = (tmp_path / "once" / "logs" / "history.csv").read_text()
     assert all(f",{name}," in history for name in ("local_critic_real", "local_adversarial", "feature_matching"))
     record = next(iter(json.loads((tmp_path / "once" / "models" / "model.json").read_text()).values()))
-    assert record["settings"]["local_size"] == [8, 8, 8] and record["settings"]["feature_weight"] == 10.0
+    assert record["settings"]["local_size"] == [8, 8, 8] and record["settings"]["feature_weight"] == 2.0
     assert "FeatureMatching" in [term["class"] for term in record["hyperparameters"]["terms"]]
 
 

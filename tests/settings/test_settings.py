@@ -146,7 +146,18 @@ def test_what_a_resumed_run_changes_is_refused_or_applied(bundle, tmp_path):
 def another(setting: Setting, value: Any) -> Any:
     """A value that fits and differs."""
     choices = [*setting.schema.get("enum", ()), "brain", "none", True, False, 1, 2, 64, 128, 0.25, 0.5, "other"]
-    lists = [[1, 2], [1, 2, 4], [256, 256], [0.25, 0.5], [128, 128], ["t1"], ["t1", "t2"], ["healthy", "benign"], ["a"], [0]]
+    lists = [
+        [1, 2],
+        [1, 2, 4],
+        [256, 256],
+        [0.25, 0.5],
+        [128, 128],
+        ["t1"],
+        ["t1", "t2"],
+        ["healthy", "benign"],
+        ["a"],
+        [0],
+    ]
     objects = [{"seed": 3, "validation": 0.1, "test": 0.2}, {"a": 1}]
     fitting = [choice for choice in [*choices, *lists, *objects] if setting.fits(choice) and choice != value]
     assert fitting, setting.name
@@ -184,11 +195,16 @@ def test_a_word_that_is_a_choice_stays_one():
 
 def test_an_overlay_and_the_python_api_are_checked_as_the_command_line_is(tmp_path, bundle_workflow, refused):
     (tmp_path / "mine.json").write_text('{"max_epoch": 3}')
-    with bundle_workflow("brain2d", ("train", str(tmp_path / "mine").removesuffix(".json"))) as run:
-        with refused(expected="--max_epochs", found="--max_epoch"), unwrapped():
-            run.run()
-    with bundle_workflow("brain2d", "train", learning_rate="fast", output_dir=str(tmp_path / "out")) as run:
-        with refused(expected="a number, above 0", found="'fast'", do="--learning_rate 0.0002"), unwrapped():
+    overlay, out = str(tmp_path / "mine"), str(tmp_path / "out")
+    for configs, given, parts in (
+        (("train", overlay), {}, {"expected": "--max_epochs", "found": "--max_epoch"}),
+        (("train",), {"learning_rate": "fast"}, {"expected": "a number, above 0", "do": "--learning_rate 0.0002"}),
+    ):
+        with (
+            bundle_workflow("brain2d", configs, output_dir=out, **given) as run,
+            refused(**parts),
+            unwrapped(),
+        ):
             run.run()
     assert not (tmp_path / "out").exists()
 

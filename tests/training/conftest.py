@@ -109,7 +109,9 @@ def handlers(
     """The handlers of a run; ``options`` are settings of this run alone, or arguments of :func:`run_handlers`."""
     arguments = {name: options.pop(name) for name in ("validator", "montage", "initial") if name in options}
     items = [{"subject": name, "patient": (patients or {}).get(name)} for name in subjects]
-    others = [{"subject": name, "patient": patient} for name, patient in (patients or {}).items() if name not in subjects]
+    others = [
+        {"subject": name, "patient": patient} for name, patient in (patients or {}).items() if name not in subjects
+    ]
     sections = {"training": items, "validation": others, "test": list(test_subjects)}
     chosen = Settings({"seed": 3} if settings is None else settings, {"output_dir": str(folder), **options})
     return run_handlers(chosen, sections, network, **arguments)

@@ -1,8 +1,8 @@
 """Writes the configs that bundles have in common from one text each: ``python tools/configs/generate.py``.
 
 A bundle must be whole, so that it can be packaged, and MONAI has no way to include one config in another. Therefore the
-text that bundles share stands here once, as Jinja templates: ``common`` (every bundle), ``images`` (the 2D generators) and
-``segmenters``. A file in the folder of a bundle's name fills in what is its own, and becomes that bundle's config.
+text that bundles share stands here once, as Jinja templates: ``common`` (every bundle), ``images`` (the 2D generators)
+and ``segmenters``. A file in the folder of a bundle's name fills in what is its own, and becomes that bundle's config.
 A test compares the bundles with the templates; to change a config, change its template and run this script.
 """
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from mrsynth.errors import UserError
 
+
 def of_grade(
     subjects: Mapping[str, Sequence[Mapping[str, Any]]], grade: str | None
 ) -> dict[str, list[Mapping[str, Any]]]:

@@ -120,7 +120,7 @@ class Discriminator(nn.Module):
 def build_generator(
     size: Sequence[int], latent_size: int, classes: Sequence[str], width: float = 1.0, upsampling: str = "transposed"
 ) -> Generator:
-    """The generator of images of ``classes``, whose one-hot number follows the latent vector where there are several."""
+    """The generator of images of ``classes``, whose one-hot number follows the latent vector of several."""
     return Generator(size, latent_size + one_hot_size(classes), width=width, upsampling=upsampling)
 
 

@@ -280,10 +280,11 @@ class Sampled(Protocol):
 class RealismValidator:
     """What a training is watched by: the measures of synthetic images against real ones, each class for itself.
 
-    It stands where :func:`mrsynth.training.run_handlers` expects an evaluator: ``run(epoch)``, then ``state.metrics``: the mean over the
-    classes of each measure (of fewer than ten real images the distance alone), and of several classes each one's
-    Fréchet distance. The key metric is the mean distance; Haarburger 2019 chose the epoch by the lowest (table 2). Real and synthetic images are as many, the noise is the same each time. What
-    the distance's anchors are is said once.
+    It stands where :func:`mrsynth.training.run_handlers` expects an evaluator: ``run(epoch)``, then ``state.metrics``:
+    the mean over the classes of each measure (of fewer than ten real images the distance alone), and of several classes
+    each one's Fréchet distance. The key metric is the mean distance; Haarburger 2019 chose the epoch by the lowest
+    (table 2). There are as many synthetic images as real ones, and the noise is the same each time. The anchors of the
+    distance are printed once.
 
     Args:
         make: gives ``count`` images of a class by its number, `(count, C, H, W)` in [-1, 1].

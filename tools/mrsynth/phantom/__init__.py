@@ -9,4 +9,11 @@ from mrsynth.phantom.cohort import default_cohort, make_cohort
 from mrsynth.phantom.dataset import default_dataset
 from mrsynth.phantom.subject import make_subject
 
-__all__ = ["default_breast_cohort", "default_cohort", "default_dataset", "make_breast_cohort", "make_cohort", "make_subject"]
+__all__ = [
+    "default_breast_cohort",
+    "default_cohort",
+    "default_dataset",
+    "make_breast_cohort",
+    "make_cohort",
+    "make_subject",
+]

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ STRUCTURE = {"_meta_", "imports", "run", "initialize", "finalize", "bundle_root"
 """Keys that MONAI looks up itself, beside those of its bundle properties."""
 
 
-def check(bundle_root: str | os.PathLike) -> None:
+def check(bundle_root: str) -> None:
     """The first line of every config's ``run``: errors of the user are shown plainly, and the settings are checked.
 
     All settings are checked alike, wherever they come from: the command line, an overlay, ``monai.bundle.run`` or
@@ -44,7 +45,7 @@ def check(bundle_root: str | os.PathLike) -> None:
     _check_running(bundle_root)
 
 
-def _check_running(bundle_root: str | os.PathLike) -> None:
+def _check_running(bundle_root: str) -> None:
     parser = running_parser()
     for name in _dropped_by_monai(sys.argv, parser.config):
         _replace(parser, name, None)
@@ -52,7 +53,7 @@ def _check_running(bundle_root: str | os.PathLike) -> None:
         _replace(parser, name, value)
 
 
-def check_options(bundle_root: str | os.PathLike, configs: Sequence[str], options: Mapping[str, Any]) -> None:
+def check_options(bundle_root: str, configs: Sequence[str], options: Mapping[str, Any]) -> None:
     """Check ``options`` for a run of a bundle's ``configs`` without starting it, as a study does before its work.
 
     Args:
@@ -63,14 +64,14 @@ def check_options(bundle_root: str | os.PathLike, configs: Sequence[str], option
     Raises:
         UserError: as :func:`check`.
     """
-    parser = ConfigParser()
+    parser: Any = ConfigParser()
     parser.read_config([str(Path(bundle_root) / "configs" / name) for name in configs])
     parser.update(dict(options))
     parser.resolve_macro_and_relative_ids()
     check_config(parser.config, bundle_root)
 
 
-def check_config(config: Mapping[str, Any], bundle_root: str | os.PathLike) -> dict[str, Any]:
+def check_config(config: Mapping[str, Any], bundle_root: str) -> dict[str, Any]:
     """Check a whole config, macros resolved.
 
     Returns:
@@ -105,7 +106,7 @@ def check_config(config: Mapping[str, Any], bundle_root: str | os.PathLike) -> d
     return meant
 
 
-def read(bundle_root: str | os.PathLike, **facts: Any) -> Settings:
+def read(bundle_root: str, **facts: Any) -> Settings:
     """The settings of a training: those that its checkpoint and weights record, and in ``run`` those of this run alone.
 
     Args:
@@ -122,7 +123,7 @@ def read(bundle_root: str | os.PathLike, **facts: Any) -> Settings:
     return Settings({**recorded, **plain(facts)}, {**run, "bundle_root": str(bundle_root)})
 
 
-def trained(bundle_root: str | os.PathLike, weights: str | os.PathLike, **defaults: Any) -> dict[str, Any]:
+def trained(bundle_root: str, weights: str | os.PathLike, **defaults: Any) -> dict[str, Any]:
     """The settings of data and network for inference or evaluation: those that ``weights`` were trained with.
 
     Where there are no weights, or no record of them, those of the bundle's ``train.json``.
@@ -156,7 +157,7 @@ def trained(bundle_root: str | os.PathLike, weights: str | os.PathLike, **defaul
     return values | given
 
 
-def running_parser() -> ConfigParser:
+def running_parser() -> Any:
     """The parser that evaluates the expression from which this is called.
 
     MONAI hands an expression nothing of its config, so the parser is looked up among the callers.
@@ -172,14 +173,14 @@ def running_parser() -> ConfigParser:
     raise RuntimeError("no ConfigParser among the callers: call this from an expression of a config")
 
 
-def _value(parser: ConfigParser, bundle_root: str | os.PathLike, name: str) -> Any:
+def _value(parser: Any, bundle_root: str, name: str) -> Any:
     setting = described(bundle_root)[name]
     return setting.check(plain(parser.get_parsed_content(name)), _example(bundle_root, name))
 
 
-def _replace(parser: ConfigParser, name: str, value: Any) -> None:
+def _replace(parser: Any, name: str, value: Any) -> None:
     """Give a key of a parser that is at work another value; ``parser[name] = value`` would forget what it resolved."""
-    parser.config[name] = value  # type: ignore[index]
+    parser.config[name] = value
     if name in parser.ref_resolver.items:
         parser.ref_resolver.items[name].update_config(value)
 
@@ -189,11 +190,11 @@ def _dropped_by_monai(arguments: Sequence[str], config: Mapping[str, Any]) -> li
     if Path(arguments[0]).parts[-2:] != ("bundle", "__main__.py"):
         return []
     words = [word for argument in arguments for word in argument.split("=", 1)]
-    pairs = zip(words, words[1:], strict=False)
+    pairs = pairwise(words)
     return [option[2:] for option, word in pairs if option[:2] == "--" and word == "None" and option[2:] in config]
 
 
-def _stands_in_a_config(bundle_root: str | os.PathLike, key: str, value: Any) -> bool:
+def _stands_in_a_config(bundle_root: str, key: str, value: Any) -> bool:
     """Whether a config of the bundle has this value, which an overlay may leave without use."""
     return any(key in config and config[key] == value for config in _configs(bundle_root))
 
@@ -217,7 +218,7 @@ def _texts(item: Any) -> Iterator[str]:
 
 def _properties() -> set[str]:
     """Top-level keys that MONAI's bundle properties name."""
-    found = {**MetaProperties, **TrainProperties, **InferProperties}.values()
+    found: Any = {**MetaProperties, **TrainProperties, **InferProperties}.values()
     return {ReferenceResolver.split_id(entry["id"])[0] for entry in found}
 
 
@@ -257,11 +258,11 @@ def _constant(value: Any) -> tuple[Any, bool]:
     return value, False
 
 
-def _training(bundle_root: str | os.PathLike) -> dict[str, Any]:
+def _training(bundle_root: str) -> dict[str, Any]:
     return json.loads((Path(bundle_root) / "configs" / "train.json").read_text(encoding="utf-8"))
 
 
-def _example(bundle_root: str | os.PathLike, name: str) -> Any:
+def _example(bundle_root: str, name: str) -> Any:
     """The value of a setting in ``train.json``, else in another config of the bundle."""
     for config in [_training(bundle_root), *_configs(bundle_root)]:
         value = config.get(name)
@@ -270,6 +271,6 @@ def _example(bundle_root: str | os.PathLike, name: str) -> Any:
     return None
 
 
-def _configs(bundle_root: str | os.PathLike) -> list[dict[str, Any]]:
+def _configs(bundle_root: str) -> list[dict[str, Any]]:
     files = sorted((Path(bundle_root) / "configs").glob("*.json"))
     return [json.loads(file.read_text(encoding="utf-8")) for file in files]

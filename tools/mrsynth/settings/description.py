@@ -125,13 +125,17 @@ def as_option(name: str, value: Any) -> str:
     return f'--{name} "{text}"' if any(sign in text for sign in " ,'[{") else f"--{name} {text}"
 
 
-@cache
 def described(bundle_root: str | os.PathLike) -> dict[str, Setting]:
     """The settings of a bundle by name: its own, and those that bundles share.
 
     Args:
         bundle_root: folder of the bundle, with ``configs/settings.json``.
     """
+    return _described(str(bundle_root))
+
+
+@cache
+def _described(bundle_root: str) -> dict[str, Setting]:
     files = [Path(__file__).with_name("shared.json"), Path(bundle_root) / "configs" / "settings.json"]
     known: dict[str, Setting] = {}
     for file in files:

@@ -33,7 +33,12 @@ def settings_table(bundle: str) -> str:
     """
     configs = Path(bundle) / "configs"
     if not (configs / "settings.json").is_file():
-        raise UserError("the folder of a bundle, with configs/settings.json", "no such file", bundle, "pass for instance bundles/brain2d")
+        raise UserError(
+            "the folder of a bundle, with configs/settings.json",
+            "no such file",
+            bundle,
+            "pass for instance bundles/brain2d",
+        )
     known = described(bundle)
     order = ["train.json", "inference.json", "evaluate.json"]
     files = sorted(configs.glob("*.json"), key=lambda f: (order.index(f.name) if f.name in order else 9, f.name))
@@ -44,8 +49,21 @@ def settings_table(bundle: str) -> str:
         values = {n: v for n, v in json.loads(file.read_text(encoding="utf-8")).items() if n in known}
         if not values:
             continue
-        rows = [f"| `{n}` | {_value(v)} | {_cell(known[n].values)} | {_cell(known[n].help)} | {known[n].scope} |" for n, v in values.items()]
-        parts.append("\n".join([f"### {file.name}", "", "| setting | value | type and range | meaning | scope |", "|---|---|---|---|---|", *rows]))
+        rows = [
+            f"| `{n}` | {_value(v)} | {_cell(known[n].values)} | {_cell(known[n].help)} | {known[n].scope} |"
+            for n, v in values.items()
+        ]
+        parts.append(
+            "\n".join(
+                [
+                    f"### {file.name}",
+                    "",
+                    "| setting | value | type and range | meaning | scope |",
+                    "|---|---|---|---|---|",
+                    *rows,
+                ]
+            )
+        )
         shown |= {known[n].scope for n in values}
     scopes = "\n".join(f"- `{scope}`: {text}." for scope, text in SCOPES.items() if scope in shown)
     return "\n\n".join([*parts, "Scopes:\n\n" + scopes]) + "\n"
@@ -54,7 +72,7 @@ def settings_table(bundle: str) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, str) and value[:1] in ("$", "@"):
         return f"as `{value[1:]}`" if value[0] == "@" else "computed"
-    return "none" if value is None else f"`{_cell(json.dumps(value))}`"
+    return "none" if value is None else f"`{json.dumps(value)}`"
 
 
 def _cell(text: str) -> str:

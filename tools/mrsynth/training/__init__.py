@@ -10,10 +10,10 @@ from mrsynth.training.checkpoint import (
 )
 from mrsynth.training.distributed import choose_device, local_device, rank, start, stop, unwrap, world_size, wrap
 from mrsynth.training.handlers import run_handlers
-from mrsynth.training.run import Run, check_writable, command, next_command, prepare, train_first, weights_in
 from mrsynth.training.history import History
 from mrsynth.training.montage import Montage, Picture, Row, save_mosaic, tumour_centre
 from mrsynth.training.precision import Precision, PrecisionInferer, common
+from mrsynth.training.run import Run, check_writable, command, next_command, prepare, train_first, weights_in
 from mrsynth.training.sampling import (
     ClassSampler,
     DiskCache,
