@@ -6,7 +6,7 @@ must use the same value (:data:`SCOPES`).
 """
 
 from mrsynth.settings.config import check, check_options, read, running_parser, trained
-from mrsynth.settings.description import SCOPES, Setting, Settings, described
+from mrsynth.settings.description import SCOPES, Setting, Settings, described, plain
 from mrsynth.settings.table import settings, settings_table
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "check",
     "check_options",
     "described",
+    "plain",
     "read",
     "running_parser",
     "settings",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from monai.bundle import ConfigParser
 
+import mrsynth.settings
 from mrsynth.errors import UserError
 
 THE_STUDYS_OWN = ("datalist", "dataset_dir", "max_epochs", "max_iterations", "output_dir", "resume", "seed", "weights")
@@ -189,24 +190,32 @@ def sources(bundle: Path, configs: Sequence[Path]) -> list[Path]:
     return [*configs, *sorted((bundle / "scripts").rglob("*.py"))]
 
 
-def check_options(configs: Sequence[Path], options: Iterable[str], where: str) -> None:
-    """Refuse options that no config has: MONAI would take them and do nothing with them.
+def check_options(bundle: Path, configs: Sequence[str], options: Mapping[str, Any], where: str) -> None:
+    """Check the options of a run before the study starts it, as the run itself does.
 
     Args:
-        configs: a config and its overlays.
-        options: names of settings; of one within another (``optimizer#lr``) the outer one must be there.
+        bundle: folder of the bundle; one that does not describe its settings is asked for their names alone.
+        configs: names of a config and its overlays.
+        options: values by setting; of a setting within another (``optimizer#lr``) the outer one must be there.
         where: whose options they are.
 
     Raises:
-        UserError: naming the options.
+        UserError: an option that the configs do not use, another type, or a value out of range.
     """
-    known = {_outermost(key) for key in ConfigParser.load_config_files([str(file) for file in configs])}
+    if (bundle / "configs" / "settings.json").is_file():
+        try:
+            mrsynth.settings.check_options(bundle, configs, mrsynth.settings.plain(options))
+        except UserError as error:
+            raise UserError(error.expected, error.found, f"{where}; {error.where}", error.do) from error
+        return
+    files = [str(bundle / "configs" / config) for config in configs]
+    known = {_outermost(key) for key in ConfigParser.load_config_files(files)}
     if unknown := sorted({key for key in options if _outermost(key) not in known}):
         raise UserError(
-            f"settings that {' and '.join(file.name for file in configs)} of {configs[0].parents[1].name} know",
+            f"settings that {' and '.join(configs)} of {bundle.name} have",
             ", ".join(unknown),
             where,
-            "correct the options; or take a bundle whose configs have these settings, which the study gives to each",
+            "leave these options out, or take a bundle whose configs have them",
         )
 
 

@@ -31,6 +31,13 @@ from mrsynth.study.steps import Part, Step, fingerprint, literal, plain
 from mrsynth.study.subjects import Fold, Leak, at_least_one, refuse_strangers, training_size, write_row_datalist
 from mrsynth.training.checkpoint import read_records
 
+OPTIONS_OF_EVERY_RUN = {
+    "training": {"output_dir": ".", "resume": True},
+    "synthesise": {"output_dir": ".", "count": 1},
+    "evaluate": {"output_dir": "."},
+}
+"""What the study gives to every run of a kind; their values are found when it starts."""
+
 WEIGHTS = "models/model.pt"
 SCORES = "evaluation/per_subject.csv"
 
@@ -284,8 +291,7 @@ class Plan:
     ) -> Step:
         """A run of a bundle; its definition does not depend on where the study or the bundle lies."""
         files = [bundle.bundle / "configs" / config for config in configs]
-        told = [*options, "output_dir", *(["resume"] if run_id == "training" else [])]
-        check_options(files, [*told, *(["count"] if run_id == "synthesise" else [])], name)
+        check_options(bundle.bundle, configs, {**options, **OPTIONS_OF_EVERY_RUN[run_id]}, name)
         digests = {file: fingerprint(file) for file in sources(bundle.bundle, files)}
         place = [str(file) for file in files]
         run = (run_id, "--config_file", literal(place[0] if len(place) == 1 else place))
