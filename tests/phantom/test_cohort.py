@@ -180,6 +180,7 @@ def start(home: Path, subjects: int) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_two_processes_get_one_complete_cohort(tmp_path, monkeypatch):
     runs = [start(tmp_path, 2) for _ in range(2)]
     answers = [Path(run.communicate(timeout=120)[0].strip()) for run in runs]
@@ -193,6 +194,7 @@ def test_two_processes_get_one_complete_cohort(tmp_path, monkeypatch):
     assert stamps == {path: path.stat().st_mtime_ns for path in answers[0].rglob("*")}
 
 
+@pytest.mark.slow
 def test_killed_run_leaves_nothing_that_is_used(tmp_path, monkeypatch):
     run = start(tmp_path, 2)
     deadline = time.monotonic() + 60
