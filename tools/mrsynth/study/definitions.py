@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from monai.bundle import ConfigParser
 
 from mrsynth.errors import UserError
+from mrsynth.files import slug
 
 THE_STUDYS_OWN = ("datalist", "dataset_dir", "max_epochs", "max_iterations", "output_dir", "resume", "seed", "weights")
 """Settings that the study gives to each run, and nobody else."""
@@ -106,11 +107,6 @@ class Grid:
 
 
 Definition = TypeVar("Definition", Generator, Segmenter, Grid)
-
-
-def slug(name: str) -> str:
-    """``name`` in small letters, digits and underscores: that of a folder."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def parse(kind: type[Definition], given: Mapping[str, Mapping[str, Any]], root: Path) -> dict[str, Definition]:
