@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import nibabel as nib
+import pytest
 
 SMALL = {"slices": [36, 113], "batch_size": 8, "width": 0.05, "latent_size": 4, "max_epochs": 1, "montage_every": 2}
 SMALL |= {"validate_every": 0, "device": "cpu"}
 
 
+@pytest.mark.slow
 def test_images_of_the_class_that_is_asked_for(subjects_dir, bundle_workflow, tmp_path):
     given = {"dataset_dir": str(subjects_dir), "output_dir": str(tmp_path), "condition": "both"}
     given |= {"sequences": ["t1ce", "flair"], **SMALL}

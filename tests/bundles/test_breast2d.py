@@ -63,6 +63,7 @@ def settings_of(output: Path) -> dict:
     return record["settings"]
 
 
+@pytest.mark.slow
 def test_evaluation_takes_the_store_of_the_training(trained, store, bundle_workflow):
     with bundle_workflow(
         "breast2d",

@@ -11,6 +11,8 @@ import torch
 from tests.bundles.two_processes import left_by, torchrun
 from tests.conftest import scripts_of
 
+pytestmark = pytest.mark.slow
+
 BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "flair2d"
 
 PLAYERS = '''

@@ -99,6 +99,7 @@ def trained(train: Callable, name: str, tmp_path_factory) -> Images:
     return Images(name, output)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bytes(trained, train, tmp_path):
     output = tmp_path / "out"
     killed(train, tmp_path, output, "checkpoint 2", resume=False)
@@ -193,6 +194,7 @@ def _parsed(value: str) -> object:
         return None if value == "None" else value
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_one_writes(name, data, tmp_path):
     values = {"dataset_dir": data, "output_dir": tmp_path / "out"} | RUN | SMALL[name]
     values |= {"batch_size": "4", "max_epochs": "1"}

@@ -113,6 +113,7 @@ def monai_bundle(bundle: Path, *arguments: str) -> str:
 FILES = ("--meta_file", "configs/metadata.json", "--config_file", "configs/inference.json")
 
 
+@pytest.mark.slow
 def test_the_network_takes_and_gives_what_metadata_says(bundle):
     monai_bundle(bundle, "verify_net_in_out", "network_def", *FILES)
 
@@ -132,6 +133,7 @@ def bundle_named(name: str) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_weights_of_a_run_export_to_torchscript(tiny_run, tmp_path):
     network = exported(bundle_named("tumor3d"), tiny_run.output / "models" / "model.pt", tmp_path)
     label = torch.zeros(1, 7, 16, 16, 16)
@@ -139,6 +141,7 @@ def test_weights_of_a_run_export_to_torchscript(tiny_run, tmp_path):
     assert network(label).shape == (1, 4, 16, 16, 16)
 
 
+@pytest.mark.slow
 def test_weights_of_a_segmenter_export_to_torchscript(segmenter, bundle_workflow, tmp_path):
     network = exported(bundle_named(segmenter.name), segmenter.weights, tmp_path)
     with bundle_workflow(segmenter.name, "inference", **segmenter.run.options) as made:

@@ -99,6 +99,7 @@ def test_the_weights_are_bare_and_fit_the_network(segmenter, bundle_workflow):
     assert all(isinstance(value, torch.Tensor) for value in state.values())
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(segmenter, train_segmenter, tmp_path):
     output = tmp_path / "out"
 
@@ -177,6 +178,7 @@ def test_fine_tuning_goes_on_from_the_weights_and_keeps_their_subjects(train, se
     assert learned and all(torch.allclose(before[key], after[key], atol=1e-6) for key in learned)
 
 
+@pytest.mark.slow
 def test_what_the_command_line_gives_holds_to_the_end(segmenter, train_segmenter, use, tmp_path):
     given = {"cache": "disk", "synthetic_share": "0.5", "interpolation": "nearest", "max_iterations": "1"}
     options = given | {"spatial_size": "[20,24,20]", "initial_weights": str(segmenter.weights)}
@@ -252,6 +254,7 @@ def together(segmenter: Segmenter, tmp_path_factory: pytest.TempPathFactory) -> 
     return output, torchrun("together.py", str(output), json.dumps(options), folder=output)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_two_processes_is_that_of_the_whole_batch(together):
     made: dict = {}
     exec(STEP, made)

@@ -199,6 +199,7 @@ def train(bundle_workflow, tiny_run, output: Path, *overlays: str, **options) ->
     return torch.load(output / "models" / "checkpoint.pt", weights_only=True)
 
 
+@pytest.mark.slow
 def test_the_local_critic_trains_is_logged_saved_and_resumed(bundle_workflow, tiny_run, tmp_path):
     overlays = ("local_critic", "feature_matching")
     options = {"local_size": [8, 8, 8], "local_weight": 0.5, "feature_weight": 2.0}

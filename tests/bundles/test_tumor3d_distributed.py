@@ -10,6 +10,8 @@ import torch
 
 from tests.bundles.two_processes import left_by, torchrun
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = Path(__file__).resolve().parents[2] / "bundles" / "tumor3d" / "configs"
 
 

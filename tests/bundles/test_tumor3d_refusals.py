@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "spatial_size": "[16,16,16]",
     "feature_maps": "4",

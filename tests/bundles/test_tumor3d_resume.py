@@ -13,6 +13,8 @@ import torch
 
 from tests.bundles.interruption import finish, killed, read, unlike
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "spatial_size": "[24,24,16]",  # X not 16: oneDNN's bfloat16 gradients are wrong where a level is 2 voxels wide
     "feature_maps": "4",

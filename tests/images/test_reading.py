@@ -118,6 +118,7 @@ def test_a_datalist_of_subjects_needs_a_size_and_of_nothing_is_refused(subjects_
         read_images(tmp_path / "e.json")
 
 
+@pytest.mark.slow
 def test_two_folders_are_compared_by_one_command(tmp_path):
     write(tmp_path / "real", 50, seed=1)
     write(tmp_path / "fake", 25, seed=2)

@@ -176,6 +176,7 @@ def classes(count: int, seed: int, bright: float) -> list[torch.Tensor]:
     return found
 
 
+@pytest.mark.slow
 def test_obedient_images_are_named_as_often_as_real_ones_and_others_by_chance():
     training, real = classes(100, 0, 0.8), classes(60, 1, 0.8)
     ask = ClassObedience(iterations=40, draws=2, count=70)

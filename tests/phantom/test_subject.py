@@ -44,6 +44,7 @@ def test_grid_covers_the_brats_field_of_view(spacing, shape):
     np.testing.assert_allclose(affine @ [-0.5, -0.5, -0.5, 1], [0.5, 239.5, -0.5, 1])
 
 
+@pytest.mark.slow
 def test_background_is_zero_and_brain_is_not():
     for index in range(3):
         image, label, _ = subject(index)

@@ -27,6 +27,7 @@ def make(folder: Path, data: Path, **changes) -> Experiments:
     )
 
 
+@pytest.mark.slow
 def test_a_held_out_section_is_asked_of_the_evaluation_and_a_failure_is_told_with_its_log(
     subjects_dir, tmp_path, refused, capfd
 ):
@@ -36,6 +37,7 @@ def test_a_held_out_section_is_asked_of_the_evaluation_and_a_failure_is_told_wit
     assert "T1, DCGAN: evaluate" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_experiments_give_one_sheet_and_one_table_and_are_kept(subjects_dir, tmp_path, capfd):
     def both(**changes):
         return make(tmp_path, subjects_dir, section="test", count=10, **changes)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 
 OPTIONS = {
@@ -31,6 +33,7 @@ def run(output: Path, dataset: Path) -> str:
     return made.stdout
 
 
+@pytest.mark.slow
 def test_the_shipped_study_runs_once(subjects_dir, tmp_path):
     said = run(tmp_path, subjects_dir)
     assert "[5 of 5]" in said  # a synthesis, two trainings, two evaluations

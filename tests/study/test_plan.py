@@ -361,6 +361,7 @@ def test_a_dry_run_learns_from_what_has_ended(study, bundles, capsys):
     assert "4 steps, 2 to do" in said and "from the steps that have ended" in said
 
 
+@pytest.mark.slow
 def test_short_runs_tell_seconds_an_iteration(study, bundles, capsys):
     table = [{"name": "Real", "options": {"sleep": 0.6}}]
     study(table=table, baseline=None, max_iterations=1000, dry_run=True, parallel=1).run()

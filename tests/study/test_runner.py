@@ -97,6 +97,7 @@ def test_more_synthetic_subjects_are_added_without_training_anew(study, bundles)
     assert {dict(line)["row"] for line in results(bundles / "study")} == {"Real", "Real + 1x GAN", "2x GAN"}
 
 
+@pytest.mark.slow
 def test_a_stopped_study_leaves_no_process_and_goes_on(settings, study, bundles, tmp_path):
     folder, copy = bundles / "study", bundles / "uninterrupted"
     table = [{"name": "Real", "options": {"sleep": 0.15}}, {"name": "Copy", "real": 0, "synthetic": {"copy_paste": 1}}]
@@ -198,6 +199,7 @@ def edit_while(process, file, condition):
     return said, process.returncode
 
 
+@pytest.mark.slow
 def test_a_config_that_changes_meanwhile_stops_the_study(settings, bundles, tmp_path):
     table = [{"name": "Real", "options": {"sleep": 0.5}}, {"name": "Again"}]
     process = as_program(settings(table=table, baseline=None, parallel=1), tmp_path / "study.json")
@@ -208,6 +210,7 @@ def test_a_config_that_changes_meanwhile_stops_the_study(settings, bundles, tmp_
     assert "has changed since the study began" in (bundles / "study" / "study.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_config_that_changes_too_late_to_matter_loses_no_score(settings, bundles, tmp_path):
     segmenters = {"net": {"bundle": "bundles/tiny", "evaluate_options": {"sleep": 1}}}
     changes = {"table": [{"name": "Real"}], "baseline": None, "segmenters": segmenters}
@@ -228,6 +231,7 @@ def test_two_studies_do_not_work_on_one_row(study, bundles, refused):
     assert (bundles / "study" / ROW / "evaluate" / "done.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_generator_in_another_studys_hands_is_waited_for(settings, study, bundles, tmp_path):
     maker = bundles / "study" / "fold_0" / "synthetic" / "copy_paste" / "own_grid"
     maker.mkdir(parents=True)
@@ -243,6 +247,7 @@ def test_a_generator_in_another_studys_hands_is_waited_for(settings, study, bund
     assert process.returncode == 0 and (maker / "done.json").is_file()
 
 
+@pytest.mark.slow
 def test_two_studies_at_once_share_a_generator_and_never_a_row(settings, bundles, tmp_path):
     maker, go = bundles / "study" / "fold_0" / "generators" / "gan", tmp_path / "go"
     changes = {

@@ -180,6 +180,7 @@ for task in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 def test_preprocessed_files_serve_other_processes_until_anything_changes(brats, make_brain, tmp_path):
     write, entry = brats
     names = ("BraTS2021_00000", "BraTS2021_00001")

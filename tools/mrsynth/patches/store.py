@@ -35,6 +35,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mrsynth import __version__
+from mrsynth.checks import first, whole_number
 from mrsynth.errors import UserError
 from mrsynth.files import atomic_path, unwritable, write_json
 from mrsynth.manifest import SECTIONS
@@ -104,7 +105,7 @@ def cut_patches(
     """
     out = Path(os.path.abspath(Path(out).expanduser()))
     settings = _settings(size, patch, clear, healthy, classes, sequences, seed)
-    _check_count("workers", workers, 1)
+    whole_number("workers", workers, 1)
     folding = {"folds": folds, "fold": fold} if folds is not None else {}
     parts = {"seed": seed, "validation": validation, "test": test, **folding}
     cohort = read_cohort(root, settings["sequences"], mode=split, **parts)
@@ -117,8 +118,7 @@ def cut_patches(
     if bad and (not skip_bad or len(bad) == len(items)):
         raise UserError(
             "subjects whose files can be used",
-            f"{len(bad)} of {len(items)} cannot:\n    " + "\n    ".join(bad[:MOST_LINES])
-            + (f"\n    ... and {len(bad) - MOST_LINES} more" if len(bad) > MOST_LINES else ""),
+            f"{len(bad)} of {len(items)} cannot:\n    " + "\n    ".join(first(bad, MOST_LINES)),
             root,
             "repair these, or go on without them (--skip_bad); what is cut already is kept",
         )  # fmt: skip
@@ -141,7 +141,7 @@ def _settings(
 ) -> dict[str, Any]:
     """What the patches depend on, as it is written down."""
     for name, value, least in (("patch", patch, 2), ("clear", clear, 1), ("healthy", healthy, 0), ("seed", seed, 0)):
-        _check_count(name, value, least)
+        whole_number(name, value, least)
     if not (isinstance(size, Sequence) and len(size) == 3 and all(isinstance(n, int) and n > 0 for n in size)):
         raise UserError("three whole numbers", repr(size), "size", "give columns, rows and slices, such as 512,512,32")
     names = {"classes": classes, "sequences": sequences}
@@ -159,11 +159,6 @@ def _settings(
         "seed": seed,
         "brightest": BRIGHTEST,
     }
-
-
-def _check_count(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"a whole number, {least} or more", repr(value), name, f"give another {name}")
 
 
 def _check(settings: Mapping[str, Any], cohort: Cohort, root: object) -> None:

@@ -4,8 +4,7 @@ Every subject is written as BraTS 2020/2021 publishes its own, so that whatever 
 Anatomy, tumour, contrast and noise are functions of (seed, index): same seed, same voxels.
 """
 
-from mrsynth.phantom.breast import default_breast_cohort, make_breast_cohort
-from mrsynth.phantom.cohort import default_cohort, make_cohort
+from mrsynth.phantom.cohort import default_breast_cohort, default_cohort, make_breast_cohort, make_cohort
 from mrsynth.phantom.dataset import default_dataset
 from mrsynth.phantom.subject import make_subject
 

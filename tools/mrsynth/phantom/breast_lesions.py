@@ -35,7 +35,7 @@ PATIENTS = {"none": 0.12, BENIGN: 0.36, MALIGNANT: 0.52}
 
 
 @dataclass(frozen=True)
-class Plan:
+class LesionPlan:
     """What one lesion is to be.
 
     Attributes:
@@ -55,7 +55,7 @@ class Plan:
     seed: int
 
 
-def draw_plans(rng: np.random.Generator, index: int, seed: int) -> list[Plan]:
+def draw_plans(rng: np.random.Generator, index: int, seed: int) -> list[LesionPlan]:
     """One woman's lesions, one to three, or none.
 
     Her worst finding follows a golden-ratio sequence over ``index``, so that a small cohort has all kinds, too.
@@ -70,7 +70,7 @@ def draw_plans(rng: np.random.Generator, index: int, seed: int) -> list[Plan]:
     return [_plan(rng, name) for name in types]
 
 
-def _plan(rng: np.random.Generator, name: str) -> Plan:
+def _plan(rng: np.random.Generator, name: str) -> LesionPlan:
     kind = str(rng.choice(list(KINDS[name]), p=list(KINDS[name].values())))
     curve = str(rng.choice(CURVES, p=CURVE_SHARES[name]))
     median, spread, least, most = DIAMETER_MM[name]
@@ -81,10 +81,10 @@ def _plan(rng: np.random.Generator, name: str) -> Plan:
         diameter, curve = float(rng.uniform(6, 11)), str(rng.choice(CURVES[1:]))
     elif kind == "non-mass":
         diameter = min(1.5 * diameter, most)
-    return Plan(name, kind, curve, diameter, float(rng.uniform()), int(rng.integers(2**63)))
+    return LesionPlan(name, kind, curve, diameter, float(rng.uniform()), int(rng.integers(2**63)))
 
 
-def places(anatomy: Anatomy, plans: list[Plan]) -> list[Array]:
+def places(anatomy: Anatomy, plans: list[LesionPlan]) -> list[Array]:
     """Where each lesion's centre lies, ``(3,)`` mm: mostly in glandular tissue, never outside the breast."""
     chosen: list[Array] = []
     at, depth, before, level = anatomy.candidates
@@ -112,7 +112,7 @@ class Lesion:
         nipple: of its breast, towards which a non-mass lesion stretches.
     """
 
-    def __init__(self, plan: Plan, centre: Array, nipple: Array) -> None:
+    def __init__(self, plan: LesionPlan, centre: Array, nipple: Array) -> None:
         self.plan, self.centre = plan, centre.astype(np.float32)
         rng = np.random.default_rng(plan.seed)
         self.noise = NoiseVolume(rng, 1.0, 48)

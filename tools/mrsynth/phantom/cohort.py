@@ -1,31 +1,158 @@
-"""Cohorts of phantom subjects on disk, in BraTS's layout.
+"""Cohorts of phantom subjects on disk: brains in the layout of BraTS, breasts in that of ``mrsynth.manifest.breasts``.
 
-``out_dir/Phantom_00000/Phantom_00000_{t1,t1ce,t2,flair,seg}.nii.gz`` and so on, and ``out_dir/cohort.json``
-saying what they were made from. A cohort appears whole or not at all: it is built in a hidden folder beside
-its place and renamed.
+A cohort is a folder with one subfolder per subject and ``cohort.json``, which records how the cohort was made. A
+subject is written whole or not at all; asking for the same cohort again completes an interrupted one.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import shutil
-import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
+from mrsynth.checks import whole_number
 from mrsynth.conventions import PHANTOM_PREFIX, SEQUENCES
 from mrsynth.errors import UserError
-from mrsynth.files import umask, unwritable, write_json
-from mrsynth.phantom.folders import CARD, MOST_SUBJECTS, cached, standing, write_volume
-from mrsynth.phantom.grid import Grid
-from mrsynth.phantom.pool import check_workers, make_all
+from mrsynth.files import atomic_folder, unwritable, write_csv, write_json
+from mrsynth.home import cache_home
+from mrsynth.manifest import breasts
+from mrsynth.phantom.breast import make_breast_subject
+from mrsynth.phantom.breast_anatomy import Slab
+from mrsynth.phantom.grid import PhantomGrid
+from mrsynth.phantom.pool import make_all
 from mrsynth.phantom.subject import make_subject
+from mrsynth.transforms.nifti import write_nifti
 
-GENERATOR = 1
-"""Version of what a seed means. Raise it whenever a change moves a voxel: cached cohorts are then made anew."""
+logger = logging.getLogger(__name__)
 
-NAME = PHANTOM_PREFIX + "{:05d}"
+CARD = "cohort.json"
+"""The file that records how a cohort was made."""
+
+MOST_SUBJECTS = 100_000
+"""Ids have five digits."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A kind of cohort and the layout of its files.
+
+    Attributes:
+        name, note: recorded in ``cohort.json``.
+        generator: version of what a seed means. Raise it whenever a change moves a voxel: cached cohorts are then
+            made anew.
+        prefix: of the subjects' ids.
+        parts: names of the image files of a subject and, last, of the label.
+        lesions: whether a subject has a JSON of lesions, and the cohort two tables.
+        make: makes one subject from a seed, an index and a size.
+        spacing: checks the size and gives the spacing in mm.
+    """
+
+    name: str
+    note: str
+    generator: int
+    prefix: str
+    parts: tuple[str, ...]
+    lesions: bool
+    make: Callable[..., tuple]
+    spacing: Callable[[Any], float]
+
+    def card(self, subjects: int, seed: int, size: float) -> dict[str, Any]:
+        """The content of ``cohort.json``; the parameters are checked here."""
+        return {
+            "name": self.name,
+            "generator": self.generator,
+            "seed": whole_number("seed", seed, 0, 2**63),
+            "spacing_mm": self.spacing(size),
+            "subjects": whole_number("subjects", subjects, 1, MOST_SUBJECTS),
+            "note": self.note,
+        }
+
+    def subject(self, index: int) -> str:
+        """The id of a subject."""
+        return f"{self.prefix}{index:05d}"
+
+    def files(self, index: int) -> list[str]:
+        """The image files and the label of a subject, relative to the cohort's folder."""
+        name = self.subject(index)
+        return [f"{name}/{name}_{part}.nii.gz" for part in self.parts]
+
+    def sidecar(self, index: int) -> str:
+        """The JSON of a subject's lesions, relative to the cohort's folder."""
+        return f"{self.subject(index)}/{self.subject(index)}.json"
+
+    def complete(self, folder: Path, index: int) -> bool:
+        """Whether all files of a subject exist."""
+        names = [*self.files(index), *([self.sidecar(index)] if self.lesions else [])]
+        return all((folder / name).is_file() for name in names)
+
+    def ready(self, folder: Path, card: dict[str, Any]) -> bool:
+        """Whether the folder holds exactly this cohort, complete."""
+        if _read_card(folder) != card or not all(self.complete(folder, index) for index in range(card["subjects"])):
+            return False
+        try:
+            return not self.lesions or len(_lines(folder / breasts.SUBJECTS)) - 1 == card["subjects"]
+        except OSError:
+            return False
+
+    def write_subject(self, folder: Path, index: int, seed: int, size: float) -> None:
+        """Make a subject and write all of its files into ``folder/<id>/``, or none."""
+        images, label, affine, *lesions = self.make(seed, index, size)
+        with atomic_folder(folder / self.subject(index)) as temporary:
+            for name, volume in zip(self.files(index), [*images, label], strict=True):
+                write_nifti(temporary / Path(name).name, volume, affine)
+            for facts in lesions:
+                write_json(
+                    temporary / Path(self.sidecar(index)).name, {"subject": self.subject(index), "lesions": facts}
+                )
+
+    def write_tables(self, folder: Path, subjects: int) -> None:
+        """Write the table of lesions and then that of subjects."""
+        lesions, rows = [], []
+        for index in range(subjects):
+            facts = json.loads((folder / self.sidecar(index)).read_text(encoding="utf-8"))
+            lesions += [{"subject": self.subject(index), **lesion} for lesion in facts["lesions"]]
+            columns = dict(zip((*self.parts[:-1], "label"), self.files(index), strict=True))
+            rows.append({"subject": self.subject(index), **columns})
+        write_csv(folder / breasts.LESIONS, lesions)
+        write_csv(folder / breasts.SUBJECTS, rows)
+
+
+def _brain_spacing(spacing: float) -> float:
+    return float(PhantomGrid(spacing).spacing)
+
+
+def _breast_spacing(matrix: int) -> float:
+    return round(Slab(matrix).pixel, 4)
+
+
+BRAINS = Layout(
+    "mrsynth phantom",
+    "Subjects who never existed, made from the MNI152 tissue maps. Not patient data.",
+    generator=1,
+    prefix=PHANTOM_PREFIX,
+    parts=(*SEQUENCES, "seg"),
+    lesions=False,
+    make=make_subject,
+    spacing=_brain_spacing,
+)
+BREASTS = Layout(
+    "mrsynth breast phantom",
+    "Women who never existed, drawn from formulas. Not patient data.",
+    generator=1,
+    prefix="Breast_",
+    parts=(*breasts.SEQUENCES, "lesions"),
+    lesions=True,
+    make=make_breast_subject,
+    spacing=_breast_spacing,
+)
 
 
 def make_cohort(
@@ -35,62 +162,53 @@ def make_cohort(
     spacing: float = 1.0,
     workers: int | None = None,
 ) -> Path:
-    """Make a cohort of phantom subjects.
+    """Make a cohort of brains with tumors, in BraTS's layout.
 
     Args:
-        out_dir: folder to make. If it holds the same cohort already, only what is missing is made, so a cohort
-            is extended by asking for more subjects; those before stay as they are.
-        subjects: how many, 1 to 100,000.
-        seed: 0 or more; same seed, same voxels.
+        out_dir: folder to make. If it already holds the same cohort, only missing subjects are made: ask for more
+            subjects to extend a cohort. Existing subjects are left untouched.
+        subjects: number of subjects, 1 to 100,000.
+        seed: 0 or more; the same seed gives the same voxels.
         spacing: voxel edge in mm: 1 (240x240x155, as BraTS), 2, 3 or 4.
-        workers: processes; default one for each core this process may use, as far as it pays. The voxels do not
+        workers: number of processes; by default one per available core, as far as that saves time. The voxels do not
             depend on it.
 
     Returns:
-        ``out_dir``, a folder in BraTS's layout.
+        ``out_dir``, as an absolute path.
 
     Raises:
-        UserError: a parameter out of range, a folder that cannot be written or holds something else.
+        UserError: a parameter is out of range, or the folder cannot be written or holds something else.
     """
-    out = Path(out_dir).expanduser().absolute()
-    card = _card(subjects, seed, spacing)
-    check_workers(workers)
-    present = standing(out, card)
-    missing = [index for index in range(subjects) if not _complete(out, index)]
-    if present and not missing:
-        if present["subjects"] != subjects:
-            write_json(out / CARD, card)
-        return out
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".tmp-{out.name}-", dir=out.parent))
-    except OSError as error:
-        raise unwritable(out, error) from error
-    try:
-        write = partial(write_subject, temporary, seed=seed, spacing=spacing)
-        make_all(write, missing, workers, "making phantom subjects")
-        if not present:
-            write_json(temporary / CARD, card)
-            os.chmod(temporary, 0o777 & ~umask())
-            if out.exists():  # empty, as was seen above
-                out.rmdir()
-            os.replace(temporary, out)
-        else:
-            for index in missing:
-                shutil.rmtree(out / NAME.format(index), ignore_errors=True)
-                os.replace(temporary / NAME.format(index), out / NAME.format(index))
-            write_json(out / CARD, card)
-    except OSError as error:
-        raise unwritable(out, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return out
+    return _make(BRAINS, out_dir, subjects, seed, spacing, workers)
+
+
+def make_breast_cohort(
+    out: str | os.PathLike,
+    subjects: int = 20,
+    seed: int = 0,
+    matrix: int = 256,
+    workers: int | None = None,
+) -> Path:
+    """Make a cohort of breast MRI, in the layout of :mod:`mrsynth.manifest.breasts`.
+
+    Args:
+        out, subjects, seed, workers: as in `make_cohort`.
+        matrix: pixels along each edge of a slice, 64 to 512, of a field of view of 333 mm; there are 32 slices of
+            4.5 mm.
+
+    Returns:
+        ``out``, as an absolute path; pass it to ``python -m mrsynth patches --root``.
+
+    Raises:
+        UserError: as `make_cohort`.
+    """
+    return _make(BREASTS, out, subjects, seed, matrix, workers)
 
 
 def default_cohort(subjects: int = 20, seed: int = 0, spacing: float = 2.0) -> Path:
-    """The cohort that a run without data uses: made once into the cache folder, then reused.
+    """The cohort of brains that a run without data uses: made once in the cache folder, then reused.
 
-    Several processes may ask at once: one makes it, the others wait for it.
+    If several processes ask at once, one makes the cohort and the others wait.
 
     Args:
         subjects, seed, spacing: as in `make_cohort`; each combination has its own folder.
@@ -101,40 +219,105 @@ def default_cohort(subjects: int = 20, seed: int = 0, spacing: float = 2.0) -> P
     Raises:
         UserError: as `make_cohort`; or the cache folder cannot be written.
     """
-    card = _card(subjects, seed, spacing)
-    name = f"g{GENERATOR}-seed{seed}-n{subjects}-{spacing:g}mm"
-    return cached(name, lambda out: _ready(out, card), lambda out: make_cohort(out, subjects, seed, spacing))
+    name = f"g{BRAINS.generator}-seed{seed}-n{subjects}-{spacing:g}mm"
+    return _cached(BRAINS, name, subjects, seed, spacing)
 
 
-def write_subject(folder: Path, index: int, seed: int, spacing: float) -> None:
-    """Make subject ``index`` and write its five files into ``folder/<id>/``."""
-    image, label, affine = make_subject(seed, index, spacing)
-    name = NAME.format(index)
-    for sequence, volume in zip(SEQUENCES, image, strict=True):
-        write_volume(folder / name / f"{name}_{sequence}.nii.gz", volume, affine)
-    write_volume(folder / name / f"{name}_seg.nii.gz", label, affine)
+def default_breast_cohort(subjects: int = 60, seed: int = 0, matrix: int = 256) -> Path:
+    """The cohort of breasts that a run without data uses; see `default_cohort`.
+
+    Args:
+        subjects, seed, matrix: as in `make_breast_cohort`; each combination has its own folder.
+
+    Returns:
+        A folder in the layout of :mod:`mrsynth.manifest.breasts`. Treat it as read-only: other runs use it too.
+
+    Raises:
+        UserError: as `make_breast_cohort`; or the cache folder cannot be written.
+    """
+    name = f"breast-g{BREASTS.generator}-seed{seed}-n{subjects}-{matrix}"
+    return _cached(BREASTS, name, subjects, seed, matrix)
 
 
-def _card(subjects: int, seed: int, spacing: float) -> dict[str, Any]:
-    """What ``cohort.json`` says; also where the parameters are checked."""
-    Grid(spacing)
-    for name, value, low, high in (("subjects", subjects, 1, MOST_SUBJECTS), ("seed", seed, 0, 2**63)):
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise UserError(f"a whole number from {low} to {high}", repr(value), name, f"give another {name}")
-    return {
-        "name": "mrsynth phantom",
-        "generator": GENERATOR,
-        "seed": seed,
-        "spacing_mm": float(spacing),
-        "subjects": subjects,
-        "note": "Subjects who never existed, made from the MNI152 tissue maps. Not patient data.",
-    }
+def _make(
+    layout: Layout, out: str | os.PathLike, subjects: int, seed: int, size: float, workers: int | None = None
+) -> Path:
+    folder, card = Path(out).expanduser().absolute(), layout.card(subjects, seed, size)
+    if workers is not None:
+        whole_number("workers", workers, 1)
+    if layout.ready(folder, card):
+        return folder
+    _refuse_other_content(folder, card)
+    write_json(folder / CARD, card)
+    missing = [index for index in range(subjects) if not layout.complete(folder, index)]
+    logger.info("Making %d phantom subjects in %s", len(missing), folder)
+    try:
+        make_all(partial(layout.write_subject, folder, seed=seed, size=size), missing, workers, "making phantoms")
+    except BaseException:
+        _remove_leftovers(folder)  # of processes that were killed in the middle of a subject
+        raise
+    if layout.lesions:
+        layout.write_tables(folder, subjects)
+    return folder
 
 
-def _complete(out: Path, index: int) -> bool:
-    name = NAME.format(index)
-    return all((out / name / f"{name}_{part}.nii.gz").is_file() for part in (*SEQUENCES, "seg"))
+def _cached(layout: Layout, name: str, subjects: int, seed: int, size: float) -> Path:
+    card, home = layout.card(subjects, seed, size), cache_home() / "phantom"
+    out = home / name
+    if layout.ready(out, card):
+        return out
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(home / f"{name}.lock")
+        lock.acquire()
+    except OSError as error:
+        raise UserError(
+            "a cache folder that can be written", str(error), home, "set MRSYNTH_HOME to a folder of your own"
+        ) from error
+    try:
+        _remove_leftovers(out)  # of a killed process: nobody else writes while the lock is held
+        return _make(layout, out, subjects, seed, size)
+    finally:
+        lock.release()
 
 
-def _ready(out: Path, card: dict[str, Any]) -> bool:
-    return (out / CARD).is_file() and all(_complete(out, index) for index in range(card["subjects"]))
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(".tmp-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def _read_card(folder: Path) -> Any:
+    try:
+        return json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _refuse_other_content(out: Path, card: dict[str, Any]) -> None:
+    """Refuse a folder that holds anything but the same cohort or a part of it."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError("a folder, or nothing yet", "a file", out, "choose another folder")
+    try:
+        if not any(out.iterdir()):
+            return
+    except OSError as error:
+        raise unwritable(out, error) from error
+    wanted, do = "an empty folder, or the same cohort to complete", "choose another folder, or delete this one"
+    found = _read_card(out)
+    if not isinstance(found, dict) or found.get("name") != card["name"]:
+        raise UserError(wanted, f"a folder with other files and no {CARD} of a phantom cohort", out, do)
+    other = [
+        f"{key} {found.get(key)} instead of {card[key]}"
+        for key in ("generator", "seed", "spacing_mm")
+        if found.get(key) != card[key]
+    ]
+    if not other and (not isinstance(found.get("subjects"), int) or found["subjects"] > card["subjects"]):
+        other = [f"{found.get('subjects')} subjects, more than the {card['subjects']} asked for"]
+    if other:
+        raise UserError(wanted, f"a phantom cohort with {', '.join(other)}", out, do)

@@ -13,7 +13,7 @@ from scipy import ndimage
 from mrsynth.conventions import SEQUENCES
 from mrsynth.phantom.anatomy import Brain
 from mrsynth.phantom.fields import Array, NoiseVolume, smooth_field, smoothstep
-from mrsynth.phantom.grid import FINE_SHAPE, Grid
+from mrsynth.phantom.grid import FINE_SHAPE, PhantomGrid
 from mrsynth.phantom.tumor import Tumor
 
 # mean signal and its spread between subjects
@@ -40,7 +40,7 @@ _SCALE = {"t1": (350, 1500), "t1ce": (350, 2200), "t2": (400, 2600), "flair": (4
 """Stored value of a signal of 1, drawn log-uniformly; real releases range as widely."""
 
 
-def acquire(rng: np.random.Generator, grid: Grid, brain: Brain, tumor: Tumor) -> tuple[Array, Array]:
+def acquire(rng: np.random.Generator, grid: PhantomGrid, brain: Brain, tumor: Tumor) -> tuple[Array, Array]:
     """Image one subject on a grid.
 
     Args:
@@ -82,7 +82,7 @@ def acquire(rng: np.random.Generator, grid: Grid, brain: Brain, tumor: Tumor) ->
     return image, np.ascontiguousarray(labels[:x, :y, :z])
 
 
-def _label(grid: Grid, brain: Brain, tumor: Tumor) -> Array:
+def _label(grid: PhantomGrid, brain: Brain, tumor: Tumor) -> Array:
     """The label that covers most of each voxel; any tumour at all if at least half is tumour."""
     fine = np.zeros(brain.inside.shape, dtype=np.uint8)
     fine[brain.inside] = tumor.label
@@ -122,7 +122,9 @@ def _signal(
     return np.maximum(signal, 0.02)
 
 
-def _scan(rng: np.random.Generator, grid: Grid, sequence: str, signal: Array, mask: Array, axes: list[Array]) -> Array:
+def _scan(
+    rng: np.random.Generator, grid: PhantomGrid, sequence: str, signal: Array, mask: Array, axes: list[Array]
+) -> Array:
     """Slices, bias, noise and scale; int16, zero outside ``mask``."""
     in_plane, across = rng.uniform(0.35, 0.6), rng.uniform(0.4, 1.8)
     direction = 2 if sequence != "t1ce" else int(rng.choice([0, 1, 2]))

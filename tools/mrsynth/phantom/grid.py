@@ -20,7 +20,7 @@ SPACINGS = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True)
-class Grid:
+class PhantomGrid:
     """A grid over the BraTS field of view.
 
     Args:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from mrsynth.errors import UserError
+from mrsynth.checks import whole_number
 from mrsynth.phantom.anatomy import Anatomy
 from mrsynth.phantom.contrast import acquire
 from mrsynth.phantom.fields import Array
-from mrsynth.phantom.grid import Grid
+from mrsynth.phantom.grid import PhantomGrid
 from mrsynth.phantom.tumor import choose_centre, draw_plan, grow, push
 
 
@@ -28,10 +28,8 @@ def make_subject(seed: int, index: int, spacing: float = 1.0) -> tuple[Array, Ar
     Raises:
         UserError: a spacing that does not divide the field of view, or a negative seed or index.
     """
-    grid = Grid(spacing)
-    for name, value in (("seed", seed), ("index", index)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
-            raise UserError("a whole number, 0 or more", repr(value), name, f"give another {name}")
+    grid = PhantomGrid(spacing)
+    seed, index = whole_number("seed", seed), whole_number("index", index)
     anatomy = Anatomy(np.random.default_rng([seed, index, 0]))
     plan = draw_plan(np.random.default_rng([seed, index, 1]))
     centre = choose_centre(anatomy, plan)

@@ -26,7 +26,7 @@ FRONT_STEP = 3
 
 
 @dataclass(frozen=True)
-class Plan:
+class TumorPlan:
     """What a tumour is to be: drawn before anything is computed.
 
     Attributes:
@@ -62,7 +62,7 @@ class Plan:
         return float((3000 * self.whole_ml * self.core_share / (4 * np.pi)) ** (1 / 3))
 
 
-def draw_plan(rng: np.random.Generator) -> Plan:
+def draw_plan(rng: np.random.Generator) -> TumorPlan:
     """Draw one tumour: two thirds are rings, the others solid or infiltrative; a third have several lobes."""
     kind = str(rng.choice(["ring", "solid", "infiltrative"], p=[0.66, 0.14, 0.2]))
     low, high = np.log(TUMOR_ML)
@@ -77,7 +77,7 @@ def draw_plan(rng: np.random.Generator) -> Plan:
     lobes[0] = 0
     stretch = np.exp(rng.normal(0, 0.17, 3))
     turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    return Plan(
+    return TumorPlan(
         kind=kind,
         whole_ml=whole,
         core_share=core,
@@ -111,7 +111,7 @@ class Tumor:
     cystic: bool
 
 
-def choose_centre(anatomy: Anatomy, plan: Plan) -> Array:
+def choose_centre(anatomy: Anatomy, plan: TumorPlan) -> Array:
     """Head position ``(3,)`` of the core's centre: in cerebral white matter, deep enough for most of the core."""
     every = slice(None, None, 97)
     at, head, depth = anatomy.undisturbed[:, every], anatomy.head[:, every], anatomy.depth[every]
@@ -128,7 +128,7 @@ def choose_centre(anatomy: Anatomy, plan: Plan) -> Array:
     return head[:, candidates[min(ranked, len(candidates) - 1)]]
 
 
-def push(anatomy: Anatomy, plan: Plan, centre: Array) -> tuple[Array, Array]:
+def push(anatomy: Anatomy, plan: TumorPlan, centre: Array) -> tuple[Array, Array]:
     """Mass effect of a core that grew at ``centre``.
 
     Returns:
@@ -145,7 +145,7 @@ def push(anatomy: Anatomy, plan: Plan, centre: Array) -> tuple[Array, Array]:
     return (arm * (amount / distance)).astype(np.float32), np.exp(-beyond / 14).astype(np.float32)
 
 
-def grow(anatomy: Anatomy, brain: Brain, plan: Plan, centre: Array) -> Tumor:
+def grow(anatomy: Anatomy, brain: Brain, plan: TumorPlan, centre: Array) -> Tumor:
     """Lay the planned tumour into a brain whose tissue has been pushed aside."""
     rng = np.random.default_rng(plan.seed)
     wide, middle, fine, inner, grain = (NoiseVolume(rng, length, 64) for length in (44.0, 20.0, 8.0, 14.0, 5.0))
@@ -179,7 +179,7 @@ def grow(anatomy: Anatomy, brain: Brain, plan: Plan, centre: Array) -> Tumor:
     return Tumor(label, necrosis, enhancing, oedema.astype(np.float32), texture, plan.kind != "infiltrative")
 
 
-def _core_level(brain: Brain, plan: Plan, centre: Array, noises: tuple[NoiseVolume, ...]) -> Array:
+def _core_level(brain: Brain, plan: TumorPlan, centre: Array, noises: tuple[NoiseVolume, ...]) -> Array:
     """Distance in mm from the lobes, roughened; large away from the tumour and where a core does not grow."""
     radius = plan.core_radius
     level = np.full(brain.head.shape[1], 1e3, dtype=np.float32)
@@ -208,7 +208,7 @@ def _core_level(brain: Brain, plan: Plan, centre: Array, noises: tuple[NoiseVolu
 
 
 def _rim_level(
-    plan: Plan,
+    plan: TumorPlan,
     at: Array,
     depth: Array,
     wide: NoiseVolume,

@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser
 
 import mrsynth.settings
 from mrsynth.errors import UserError
+from mrsynth.files import slug
 
 THE_STUDYS_OWN = ("datalist", "dataset_dir", "max_epochs", "max_iterations", "output_dir", "resume", "seed", "weights")
 """Settings that the study gives to each run, and nobody else."""
@@ -109,11 +110,6 @@ class Grid:
 Definition = TypeVar("Definition", Generator, Segmenter, Grid)
 
 
-def slug(name: str) -> str:
-    """``name`` in small letters, digits and underscores: that of a folder."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-
-
 def parse(kind: type[Definition], given: Mapping[str, Mapping[str, Any]], root: Path) -> dict[str, Definition]:
     """Definitions by name.
 
@@ -204,7 +200,7 @@ def check_options(bundle: Path, configs: Sequence[str], options: Mapping[str, An
     """
     if (bundle / "configs" / "settings.json").is_file():
         try:
-            mrsynth.settings.check_options(bundle, configs, mrsynth.settings.plain(options))
+            mrsynth.settings.check_options(str(bundle), configs, mrsynth.settings.plain(options))
         except UserError as error:
             raise UserError(error.expected, error.found, f"{where}; {error.where}", error.do) from error
         return

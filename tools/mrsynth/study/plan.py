@@ -31,7 +31,7 @@ from mrsynth.study.steps import Part, Step, fingerprint, literal, plain
 from mrsynth.study.subjects import Fold, Leak, at_least_one, refuse_strangers, training_size, write_row_datalist
 from mrsynth.training.checkpoint import read_records
 
-OPTIONS_OF_EVERY_RUN = {
+OPTIONS_OF_EVERY_RUN: dict[str, dict[str, Any]] = {
     "training": {"output_dir": ".", "resume": True},
     "synthesise": {"output_dir": ".", "count": 1},
     "evaluate": {"output_dir": "."},

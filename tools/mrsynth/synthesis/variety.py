@@ -11,8 +11,8 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from scipy import ndimage
 
+from mrsynth.checks import number
 from mrsynth.conventions import CORE, ENHANCING, OEDEMA
-from mrsynth.errors import UserError
 from mrsynth.transforms.geometry import as_array
 
 REACH = 3
@@ -44,8 +44,7 @@ class TumourVarietyd(Transform):
         key: str = "pred",
         label_key: str = "transplanted",
     ) -> None:
-        if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 <= amount <= 1:
-            raise UserError("variety: a number from 0 to 1", repr(amount), "variety", "correct it")
+        number("variety", amount, 0, 1)
         self.amount, self.seed, self.smoothness, self.key, self.label_key = amount, seed, smoothness, key, label_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:

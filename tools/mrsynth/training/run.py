@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from mrsynth.checks import whole_number
 from mrsynth.errors import UserError
 from mrsynth.files import unwritable
 from mrsynth.home import cache_home
@@ -50,19 +51,14 @@ class Run:
         self.patients = {i: patient for i, patient in sorted(known.items()) if i in self.subjects}
         self.test_subjects = list(subjects.get("test", ()))
         self.resume = bool(self.options.get("resume", False))
-        self.validate_every = self._interval("validate_every", 0)
-        self.montage_every = self._interval("montage_every", 0)
-        self.checkpoint_every = self._interval("checkpoint_every", 1)
+        intervals = {"validate_every": 0, "montage_every": 0, "checkpoint_every": 1}
+        self.validate_every, self.montage_every, self.checkpoint_every = (
+            whole_number(name, self.options.get(name, 1), least) for name, least in intervals.items()
+        )
         self.hyperparameters: dict[str, Any] = {}  # read off the trainer before any state is restored
         self.best: dict[str, dict[str, float]] = {}  # by file of weights
         self.picture: Path | None = None
         self.main = rank() == 0
-
-    def _interval(self, name: str, least: int) -> int:
-        value = self.options.get(name, 1)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise UserError(f"a whole number of epochs, at least {least}", repr(value), name, f"pass --{name} 1")
-        return value
 
     @property
     def record(self) -> dict[str, Any]:

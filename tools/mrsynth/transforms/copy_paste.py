@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 from scipy import ndimage
 
+from mrsynth.checks import number
 from mrsynth.errors import UserError
 from mrsynth.transforms.geometry import as_array, bounding_box, resample
 from mrsynth.transforms.transplant import brain_map, transplant
@@ -182,5 +183,4 @@ def check_millimetres(value: float, name: str) -> None:
     Raises:
         UserError: as said.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise UserError("a number of millimetres, 0 or more", repr(value), name, "correct it")
+    number(name, value, unit="millimetres")
