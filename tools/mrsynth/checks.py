@@ -16,7 +16,7 @@ def whole_number(name: str, value: Any, least: int = 0, most: int | None = None)
     Raises:
         UserError: it is not. True and False are not numbers here.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= (most or value):
+    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= int(most or value):
         expected = f"a whole number, {least} or more" if most is None else f"a whole number from {least} to {most}"
         raise UserError(expected, repr(value), name, f"set {name} to {expected.removeprefix('a ')}")
     return int(value)
