@@ -5,10 +5,12 @@ and ``phantom``, ``networks``, ``training`` (how any run is started, watched, sa
 ``adversarial`` (the two-player game), ``metrics``, ``synthesis``, ``images`` (games in two dimensions),
 ``patches`` (cut out of breast MRI), ``segmentation``, ``settings`` (described, checked and recorded),
 ``study`` (what synthetic data does to a segmenter), and the command line ``python -m mrsynth``.
+
+``mrsynth.load("runs/first")`` gives a trained model to sample from, or to segment with.
 """
 
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -30,13 +32,15 @@ _ROOMS = (
 )
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Rooms are imported when first named, so that ``import mrsynth`` is enough for a config and costs nothing."""
+def __getattr__(name: str) -> Any:
+    """Rooms and ``load`` are imported when first named: ``import mrsynth`` is enough for a config and costs nothing."""
+    if name == "load":
+        return import_module("mrsynth.loading").load
     if name in _ROOMS:
         return import_module(f"mrsynth.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """The rooms too, although they are imported only when first named."""
-    return sorted({*globals(), *_ROOMS})
+    """The rooms and ``load`` too, although they are imported only when first named."""
+    return sorted({*globals(), *_ROOMS, "load"})

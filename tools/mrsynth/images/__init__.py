@@ -8,13 +8,14 @@ from mrsynth.images.per_class import best_of_class, load_generator
 from mrsynth.images.pictures import ContactSheet, FixedNoise, sheet
 from mrsynth.images.reading import read_images, read_volumes
 from mrsynth.images.stacks import ImageDataset, Stack, slice_classes, slice_stacks, watched
-from mrsynth.images.writing import ImageWriter
+from mrsynth.images.writing import ImageCollector, ImageWriter
 
 __all__ = [
     "ContactSheet",
     "CutSlicesd",
     "Evaluation",
     "FixedNoise",
+    "ImageCollector",
     "ImageDataset",
     "ImageWriter",
     "LatentDataset",

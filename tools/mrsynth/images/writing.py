@@ -121,8 +121,12 @@ class ImageWriter(ResultWriter):
         rows = [images[i : i + COLUMNS, 0] for i in range(0, len(images), COLUMNS)]
         full = [np.concatenate([row, np.full((COLUMNS - len(row), *row.shape[1:]), -1.0)]) for row in rows]
         ContactSheet([(f"{i * COLUMNS + 1}", row) for i, row in enumerate(full)]).save(self.folder / f"{name}.png")
+        write_json(self.folder / f"{name}.json", self.sidecar(name, of_class, numbers))
+
+    def sidecar(self, name: str, of_class: int, numbers: Sequence[int]) -> dict[str, Any]:
+        """Where the images of a stack come from: weights, training subjects, settings."""
         record = record_of_class(self.record, self.classes[of_class])
-        sidecar = {
+        return {
             "subject": name,
             "synthetic": True,
             "class": self.classes[of_class],
@@ -134,7 +138,6 @@ class ImageWriter(ResultWriter):
             "versions": versions(),
             "made_by": self.recipe.content,
         }
-        write_json(self.folder / f"{name}.json", sidecar)
 
     def finish(self) -> dict[str, Any]:
         """Write ``datalist.json``, say what was made, and return the datalist."""
@@ -167,3 +170,26 @@ class ImageWriter(ResultWriter):
         self.wanted = self._due()
         total = sum(len(numbers) for _, _, numbers in self.wanted)
         return tqdm(total=total, unit=" images", desc="synthesising", file=sys.stdout)
+
+
+class ImageCollector(ImageWriter):
+    """An :class:`ImageWriter` that keeps the images in memory and writes nothing.
+
+    Attributes:
+        made: of each stack its sidecar and its images `(N, C, H, W)` in [-1, 1].
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.made: list[tuple[dict[str, Any], np.ndarray]] = []
+
+    def complete(self) -> set[int]:
+        """Numbers of the images of other classes than those to make."""
+        return {n for entry in self.stacks() if entry[1] not in self.only for n in entry[2]}
+
+    def write(self, name: str, of_class: int, numbers: Sequence[int], images: np.ndarray) -> None:
+        """Keep one stack."""
+        self.made.append((self.sidecar(name, of_class, numbers), images))
+
+    def _there(self, name: str) -> bool:
+        return False

@@ -1,7 +1,12 @@
 """What the segmenter bundles share around their networks: input, label out, evaluation, pictures."""
 
 from mrsynth.segmentation.evaluation import Evaluation
-from mrsynth.segmentation.inference import FinishSegmentationd, SegmentationWriter, background_outside
+from mrsynth.segmentation.inference import (
+    FinishSegmentationd,
+    SegmentationCollector,
+    SegmentationWriter,
+    background_outside,
+)
 from mrsynth.segmentation.pictures import FixedSubjects, outlines
 from mrsynth.segmentation.preprocessing import preprocessing
 
@@ -9,6 +14,7 @@ __all__ = [
     "Evaluation",
     "FinishSegmentationd",
     "FixedSubjects",
+    "SegmentationCollector",
     "SegmentationWriter",
     "background_outside",
     "outlines",

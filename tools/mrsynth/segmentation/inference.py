@@ -108,3 +108,24 @@ class SegmentationWriter(ResultWriter):
     def _close_bar(self, engine: Engine, error: BaseException | None = None) -> None:
         super()._close_bar(engine, error)
         print(f"\nMade:\n  {len(self.written)} labels in {self.folder}", flush=True)
+
+
+class SegmentationCollector(SegmentationWriter):
+    """A :class:`SegmentationWriter` that keeps the labels in memory and writes nothing.
+
+    Attributes:
+        made: uint8 MetaTensors `(1, X, Y, Z)`, values 0, 1, 2, 4.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike) -> None:
+        super().__init__(output_dir)
+        self.made: list[torch.Tensor] = []
+
+    def __call__(self, engine: Engine) -> None:
+        """Keep the labels of the iteration that has just ended."""
+        outputs: Any = engine.state.output
+        self.made += [output["pred"] for output in outputs]
+        self.bar.update(len(outputs))
+
+    def _close_bar(self, engine: Engine, error: BaseException | None = None) -> None:
+        ResultWriter._close_bar(self, engine, error)

@@ -4,13 +4,14 @@ from mrsynth.synthesis.inpainting import OWN_TUMOUR, InpaintingWeightd
 from mrsynth.synthesis.intensities import FinishImaged, OwnScaled, from_int16, mapping, own_scale, to_int16
 from mrsynth.synthesis.pairs import TransplantPairs, ordered_pairs
 from mrsynth.synthesis.variety import TumourVarietyd
-from mrsynth.synthesis.writing import SubjectWriter, parents_in
+from mrsynth.synthesis.writing import SubjectCollector, SubjectWriter, parents_in
 
 __all__ = [
     "OWN_TUMOUR",
     "FinishImaged",
     "InpaintingWeightd",
     "OwnScaled",
+    "SubjectCollector",
     "SubjectWriter",
     "TransplantPairs",
     "TumourVarietyd",

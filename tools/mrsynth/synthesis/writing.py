@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine
+from monai.data import MetaTensor
 from tqdm import tqdm
 
 from mrsynth.conventions import LABELS, SEQUENCES
@@ -143,9 +144,7 @@ class SubjectWriter(ResultWriter):
         """
         name = self.name(item["number"])
         voxels, affine = as_array(pred), as_array(pred.affine)  # type: ignore[attr-defined]
-        laid = "native_label" if self.grid == "native" else "transplanted"
-        label = as_array(item["label" if "label" in item else laid])[0]
-        label = np.where((voxels != 0).any(axis=0), label, 0).astype(np.uint8)
+        label = self._label(item, voxels)
         header = header_of(item["recipient_file"]) if self.grid == "native" else None
         with atomic_folder(self.folder / name) as folder:
             for kind, volume in zip((*SEQUENCES, "seg"), [*voxels, label], strict=True):
@@ -159,13 +158,12 @@ class SubjectWriter(ResultWriter):
         for number in range(self.count):
             name = self.name(number)
             sidecar = self._read(self.folder / name)
-            parents = [p for side in ("recipient", "donor") for p in self.lineage[sidecar[side]]]
             items.append(
                 {
                     "subject": name,
                     "image": [str(self.folder / name / f"{name}_{sequence}.nii.gz") for sequence in SEQUENCES],
                     "label": str(self.folder / name / f"{name}_seg.nii.gz"),
-                    "derived_from": list(dict.fromkeys([*parents, *self.record["subjects"]])),
+                    "derived_from": self._derived_from(sidecar),
                 }
             )
         path, datalist = self.recipe.write_datalist(
@@ -178,6 +176,17 @@ class SubjectWriter(ResultWriter):
         )
         print(f"\nMade:\n  subjects  {self.count} in {self.folder}\n  datalist  {path}", flush=True)
         return datalist
+
+    def _label(self, item: Mapping[str, Any], voxels: np.ndarray) -> np.ndarray:
+        """`(X, Y, Z)` uint8, 0 where the image `(4, X, Y, Z)` is."""
+        laid = "native_label" if self.grid == "native" else "transplanted"
+        label = as_array(item["label" if "label" in item else laid])[0]
+        return np.where((voxels != 0).any(axis=0), label, 0).astype(np.uint8)
+
+    def _derived_from(self, sidecar: Mapping[str, Any]) -> list[str]:
+        """The two parents, their own ancestors, and the subjects that the weights were trained on."""
+        parents = [p for side in ("recipient", "donor") for p in self.lineage[sidecar[side]]]
+        return list(dict.fromkeys([*parents, *self.record["subjects"]]))
 
     def _sidecar(self, name: str, item: Mapping[str, Any]) -> dict[str, Any]:
         facts = dict(item["transplant"])
@@ -209,3 +218,36 @@ class SubjectWriter(ResultWriter):
         """Of all subjects, those that are there counted as done."""
         there = self.count - (engine.state.epoch_length or 0)
         return tqdm(total=self.count, initial=there, unit=" subjects", desc="synthesising", file=sys.stdout)
+
+
+class SubjectCollector(SubjectWriter):
+    """A :class:`SubjectWriter` that keeps the subjects in memory and writes nothing.
+
+    Attributes:
+        made: of each subject ``subject`` (id), ``image`` int16 `(4, X, Y, Z)`, ``label`` uint8 `(1, X, Y, Z)`,
+            ``derived_from`` (ids) and ``provenance``, the sidecar.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.made: list[dict[str, Any]] = []
+
+    def complete(self) -> dict[int, int]:
+        """None are there already."""
+        return {}
+
+    def write(self, item: Mapping[str, Any], pred: torch.Tensor) -> Path:
+        """Keep one subject; returns the path that it would have on disk."""
+        name, voxels = self.name(item["number"]), as_array(pred)
+        sidecar, affine = self._sidecar(name, item), pred.affine  # type: ignore[attr-defined]
+        label = torch.from_numpy(self._label(item, voxels)[None])
+        self.made.append(
+            {
+                "subject": name,
+                "image": MetaTensor(torch.from_numpy(voxels), affine=affine),
+                "label": MetaTensor(label, affine=affine),
+                "derived_from": self._derived_from(sidecar),
+                "provenance": sidecar,
+            }
+        )
+        return self.folder / name

@@ -44,6 +44,7 @@ class Run:
     ) -> None:
         initial = initial or {"subjects": [], "patients": {}}
         self.settings, self.options = dict(settings), dict(settings.run)
+        self.bundle = Path(self.options.get("bundle_root", "")).name
         self.output_dir = Path(self.options["output_dir"])
         self.models, self.logs = self.output_dir / "models", self.output_dir / "logs"
         self.subjects = sorted({*with_ancestors(subjects["training"]), *initial["subjects"]})
@@ -63,7 +64,7 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """What a checkpoint and the file beside the weights say of the run."""
-        facts = ("settings", "hyperparameters", "subjects", "patients")
+        facts = ("bundle", "settings", "hyperparameters", "subjects", "patients")
         return {name: getattr(self, name) for name in facts}
 
     def prepare_folders(self) -> None:
