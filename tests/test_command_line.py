@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 def mrsynth(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(
@@ -14,6 +16,7 @@ def mrsynth(*arguments: object) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_phantoms_are_made_indexed_and_split(tmp_path):
     made = mrsynth("phantom", "--subjects", 5, "--out", tmp_path / "cohort", "--spacing", 4)
     assert made.returncode == 0, made.stderr

@@ -149,6 +149,7 @@ def test_evaluation_stands_between_anchors_and_is_on_subjects_never_seen(trained
     assert (tmp_path / "evaluation" / "contact_sheet.png").stat().st_size > 3000
 
 
+@pytest.mark.slow
 def test_every_overlay_trains(name, bundle_workflow, data, tmp_path):
     for overlay in OVERLAYS[name]:
         changes = RUN | SMALL[name] | (PAPER[name] if overlay.startswith("paper") else {})

@@ -267,6 +267,7 @@ def test_the_gradient_of_two_processes_is_that_of_the_whole_batch(together):
         assert max(gradient.norm() for gradient in found) > 0.01
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_patches_and_end_with_equal_weights(together):
     first, second = (left_by(together[0], rank) for rank in (0, 1))
     assert all(torch.equal(first["network"][key], value) for key, value in second["network"].items())

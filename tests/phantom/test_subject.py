@@ -55,6 +55,7 @@ def test_background_is_zero_and_brain_is_not():
         assert ndimage.label(brain, ndimage.generate_binary_structure(3, 3))[1] == 1
 
 
+@pytest.mark.slow
 def test_same_seed_same_voxels_other_seed_others():
     image, label, _ = subject(0)
     again, label_again, _ = make_subject(SEED, 0, 2.0)
@@ -101,6 +102,7 @@ def test_contrast_is_ordered_as_in_each_sequence():
     assert signal["flair"]["csf"] < signal["flair"]["white"] < signal["flair"]["grey"]
 
 
+@pytest.mark.slow
 def test_tumour_signal():
     for index in range(4):
         image, label, _ = subject(index)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral, Real
 from typing import Any
+
+import numpy as np
 
 from mrsynth.errors import UserError
 
@@ -16,7 +17,12 @@ def whole_number(name: str, value: Any, least: int = 0, most: int | None = None)
     Raises:
         UserError: it is not. True and False are not numbers here.
     """
-    if isinstance(value, bool) or not isinstance(value, Integral) or not least <= int(value) <= int(most or value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, np.integer))
+        or value < least
+        or (most is not None and value > most)
+    ):
         expected = f"a whole number, {least} or more" if most is None else f"a whole number from {least} to {most}"
         raise UserError(expected, repr(value), name, f"set {name} to {expected.removeprefix('a ')}")
     return int(value)
@@ -28,7 +34,11 @@ def number(name: str, value: Any, least: float = 0.0, most: float = math.inf, un
     Raises:
         UserError: it is not. True and False are not numbers here.
     """
-    if isinstance(value, bool) or not isinstance(value, Real) or not least <= float(value) <= most or math.isinf(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float, np.number))
+        or not (least <= value <= most and math.isfinite(value))
+    ):
         of = f" of {unit}" if unit else ""
         expected = (
             f"a number{of}, {least:g} or more" if most == math.inf else f"a number{of} from {least:g} to {most:g}"

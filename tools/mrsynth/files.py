@@ -91,7 +91,7 @@ def unwritable(path: str | os.PathLike, error: BaseException) -> UserError:
 
 
 def _is_full_disk(error: BaseException | None) -> bool:
-    """Whether ``error`` is, or was raised on top of, the system's word that nothing more can be written."""
+    """Whether ``error`` is, or was raised on top of, a disk-full error."""
     if error is None:
         return False
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -22,7 +22,12 @@ def doubling(before: int, after: int, upsampling: str, bias: bool = True) -> lis
         UserError: another upsampling.
     """
     if upsampling not in UPSAMPLING:
-        raise UserError(f"upsampling: one of {UPSAMPLING}", repr(upsampling), "upsampling", "choose one")
+        raise UserError(
+            f"upsampling: one of {UPSAMPLING}",
+            repr(upsampling),
+            "upsampling",
+            f"set upsampling to {UPSAMPLING[0]} or {UPSAMPLING[1]}",
+        )
     if upsampling == "transposed":
         return [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=bias)]
     return [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(before, after, 3, padding=1, bias=bias)]
