@@ -15,7 +15,6 @@ from mrsynth.errors import UserError
 from mrsynth.files import write_json
 from mrsynth.manifest import SECTIONS, check_lineage
 from mrsynth.patches import CLASSES, SEQUENCES, SUBTRACTION, cut_patches, index_of, read_store
-from mrsynth.phantom import default_breast_cohort
 
 from .networks import SIZE
 
@@ -47,15 +46,15 @@ def store(
     """The index of the patches of a training.
 
     Args:
-        dataset_dir: examinations, to be cut below ``output_dir``; the embedded cohort where there is nothing else.
+        dataset_dir: examinations, which are cut into ``<output_dir>/patches``.
         patches: a store, taken as it is.
         output_dir: of the training.
         grid, healthy, split, classes, sequences: of :func:`mrsynth.patches.cut_patches`.
         resume: where neither is given, take the store that the training in ``output_dir`` began with.
 
     Raises:
-        UserError: what :func:`mrsynth.patches.read_store` or :func:`mrsynth.patches.cut_patches` raises, such as for
-            a folder that holds patches of others.
+        UserError: no data; or what :func:`mrsynth.patches.read_store` or :func:`mrsynth.patches.cut_patches` raises,
+            such as for a folder that holds patches of others.
     """
     if patches:
         read_store(patches)
@@ -63,13 +62,18 @@ def store(
     models = Path(output_dir) / "models"
     if resume and not dataset_dir and (models / LOCATION).is_file():
         return _of_training(models / "model.pt")
+    if not dataset_dir:
+        raise UserError(
+            "examinations, or patches that are cut already",
+            "neither" + (f", and no patches of a training in {output_dir} to resume" if resume else ""),
+            "dataset_dir, patches",
+            "give --dataset_dir DIR (with subjects.csv and lesions.csv), or --patches STORE",
+        )
     folder = Path(output_dir) / "patches"
     folder.mkdir(parents=True, exist_ok=True)
     chosen = {"classes": classes or CLASSES, "sequences": sequences or SEQUENCES}
     with FileLock(folder.with_name(".patches.lock")):  # of several processes one cuts
-        return cut_patches(
-            dataset_dir or default_breast_cohort(), folder, size=grid, healthy=healthy, **chosen, **split
-        )
+        return cut_patches(dataset_dir, folder, size=grid, healthy=healthy, **chosen, **split)
 
 
 def describe(
