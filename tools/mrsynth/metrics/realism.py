@@ -168,20 +168,27 @@ def realism(
 ) -> dict[str, Any]:
     """All measures of ``fake`` against ``real``, with their anchors.
 
-    Each draw takes as many images of each of two sets, without replacement; the halves of the real images share none.
+    A draw takes ``count`` images of each set, without replacement within the draw. Draws of a set share no images where
+    the set has ``draws`` times ``count`` of them (Haarburger 2019, section 4.1: "10 different sets of real and fake
+    samples"); otherwise every draw takes its images from the whole set, draws share images, and the spread over draws is
+    too small, down to 0 where each draw takes the same images. The result says which.
+
+    The anchor "half of real" compares two disjoint halves. Where there are fewer real images than twice ``count`` it has
+    fewer images than the other pairs, and its Fréchet distance is somewhat greater than at ``count``.
 
     Args:
         real: images in [-1, 1], `(N, C, H, W)` or anything with a length that gives `(C, H, W)` by number.
         fake: likewise.
         features: of the images.
         draws: how often the images are drawn.
-        count: images of each set in a draw; half of the real ones, or all of the fake ones, where these are fewer.
+        count: images of each set in a draw; all of the smaller set where it has fewer. None takes all.
         seed: of all draws.
         progress: wraps the draws, such as ``tqdm``.
 
     Returns:
-        ``features`` (name), ``dimensions``, ``real`` and ``fake`` (images there are), ``count`` (in a draw), ``draws``,
-        ``seed``; ``measures``: by name, then by :data:`PAIRS`, ``mean``, ``sd`` and ``n``; ``frechet_extrapolated``,
+        ``features`` (name), ``dimensions``, ``real`` and ``fake`` (images there are), ``count`` (in a draw),
+        ``count_half`` (the same of "half of real"), ``draws``, ``shared``: whether draws share ``real`` and ``fake``
+        images, ``seed``; ``measures``: by name, then by :data:`PAIRS`, ``mean``, ``sd`` and ``n``; ``frechet_extrapolated``,
         what the distance tends to with many images (None of fewer than 20); ``few``: whether there are fewer images
         than features.
 
@@ -189,19 +196,20 @@ def realism(
         UserError: too few images, no draws, or sizes that differ.
     """
     if draws < 1:
-        raise UserError("at least one draw", str(draws), "draws", "correct it")
+        raise UserError("at least one draw", str(draws), "draws", "give draws=1 or more")
     for name, images in (("real", real), ("fake", fake)):
         need = 2 * LEAST_IMAGES if name == "real" else LEAST_IMAGES
         if len(images) < need:
-            raise UserError(f"at least {need} {name} images", str(len(images)), name, "give more")
+            raise UserError(f"at least {need} {name} images", str(len(images)), name, f"give {need} images or more")
     if real[0].shape != fake[0].shape:
         raise UserError(
             f"fake images of the real ones' channels and size, {tuple(real[0].shape)}",
             str(tuple(fake[0].shape)),
             "fake",
-            "resize one of them",
+            "resize the fake images to the real ones' size, and give them the same channels",
         )
-    taken = min(count or len(real), len(real) // 2, len(fake))
+    taken = min(count or len(real), len(real), len(fake))
+    half = min(taken, len(real) // 2)
     of_real, mean, sd = features_of(real, features)
     of_fake = features_of(fake, features)[0]
     noise = Noise(taken, real[0].shape, mean, sd, seed)
@@ -210,15 +218,16 @@ def realism(
         of_real, of_fake, of_noise = standardised(of_real, of_fake, of_noise)
     found: dict[str, dict[str, list[float]]] = {name: {pair: [] for pair in PAIRS} for name in ON_FEATURES | ON_IMAGES}
     for draw in progress(range(draws)):
-        random = np.random.default_rng([seed, draw])
-        order, chosen = random.permutation(len(real)), random.permutation(len(fake))[:taken]
-        half, other = order[:taken], order[taken : 2 * taken]
-        pairs = {"synthetic": of_fake[chosen], "half of real": of_real[other], "noise": of_noise}
-        shown: dict[str, Images] = {"synthetic": Some(fake, chosen), "half of real": Some(real, other), "noise": noise}
-        for pair in PAIRS:
-            values = feature_measures(of_real[half], pairs[pair], seed + draw) | image_measures(
-                shown[pair], seed + draw
-            )
+        of_draw, chosen = drawn(len(real), taken, draws, draw, seed), drawn(len(fake), taken, draws, draw, seed + 1)
+        order = np.random.default_rng([seed, draw]).permutation(len(real))
+        one, other = order[:half], order[half : 2 * half]
+        pairs: dict[str, tuple[torch.Tensor, torch.Tensor, Images]] = {
+            "synthetic": (of_real[of_draw], of_fake[chosen], Some(fake, chosen)),
+            "half of real": (of_real[one], of_real[other], Some(real, other)),
+            "noise": (of_real[of_draw], of_noise, noise),
+        }
+        for pair, (reference, compared, images) in pairs.items():
+            values = feature_measures(reference, compared, seed + draw) | image_measures(images, seed + draw)
             for name, value in values.items():
                 found[name][pair].append(value)
     measures = {
@@ -230,7 +239,9 @@ def realism(
         "real": len(real),
         "fake": len(fake),
         "count": taken,
+        "count_half": half,
         "draws": draws,
+        "shared": {name: share(len(images), taken, draws) for name, images in (("real", real), ("fake", fake))},
         "seed": seed,
         "few": taken <= of_real.shape[1],
         "measures": measures,
@@ -238,6 +249,18 @@ def realism(
         if min(len(real), len(fake)) >= EXTRAPOLATED
         else None,
     }
+
+
+def share(available: int, taken: int, draws: int) -> bool:
+    """Whether draws of ``taken`` of the ``available`` images share some: there are too few for all draws."""
+    return draws * taken > available
+
+
+def drawn(available: int, taken: int, draws: int, draw: int, seed: int) -> np.ndarray:
+    """Numbers of the images of one draw: ``taken`` of ``available``, no image in two draws where there are enough."""
+    if share(available, taken, draws):
+        return np.random.default_rng([seed, draw]).permutation(available)[:taken]
+    return np.random.default_rng(seed).permutation(available)[draw * taken : (draw + 1) * taken]
 
 
 def standardised(real: torch.Tensor, *others: torch.Tensor) -> list[torch.Tensor]:
@@ -259,6 +282,11 @@ def realism_table(result: Mapping[str, Any], title: str = "") -> str:
         f"mean (sd) over {result['draws']} draws of {result['count']} images of each set, of {result['real']} real and "
         f"{result['fake']} synthetic; seed {result['seed']}"
     )
+    if result["count_half"] < result["count"]:
+        lines.append(f"half of real: draws of {result['count_half']} images, half of the {result['real']} real ones")
+    if result["draws"] > 1 and (names := [name for name in ("real", "fake") if result["shared"][name]]):
+        kinds = " and ".join({"real": "real", "fake": "synthetic"}[name] for name in names)
+        lines.append(f"draws share {kinds} images, of which there are too few for all draws: the sd is too small")
     lines.append(f"features: {result['features']}")
     if result["few"]:
         rank, towards = result["count"] - 1, result["frechet_extrapolated"]
