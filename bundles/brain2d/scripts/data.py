@@ -1,4 +1,4 @@
-"""Which subjects (Han 2018, section 3.1), and which settings trained weights record."""
+"""Selection of subjects by grade (Han 2018, section 3.1), and the settings that trained weights record."""
 
 from __future__ import annotations
 

@@ -106,7 +106,12 @@ def describe(
             "leave --sequences out to take those of the store, or cut another store",
         )
     if tuple(found["size"]) != SIZE:
-        raise UserError(f"patches of {SIZE}", str(found["size"]), index, "cut them so (--patch)")
+        raise UserError(
+            f"patches of {SIZE}",
+            str(found["size"]),
+            index,
+            f"cut the patches with python -m mrsynth patches --patch {SIZE[0]}",
+        )
     settings = found["settings"]
     return {
         "split": found["split"],
@@ -200,7 +205,12 @@ def seen_channels(channels: Sequence[str], wanted: Sequence[int] | None = None) 
         return next([channels.index(name) for name in names] for names in SEEN if set(names) <= set(channels))
     if len(wanted) != 3 or not all(0 <= number < len(channels) for number in wanted):
         known = ", ".join(f"{number} {title}" for number, title in enumerate(titles(channels)))
-        raise UserError(f"three channels of {known}", str(wanted), "features_channels", "choose among these")
+        raise UserError(
+            f"three channels of {known}",
+            str(wanted),
+            "features_channels",
+            'give three of these numbers, such as --features_channels "[0,1,2]"',
+        )
     return list(wanted)
 
 

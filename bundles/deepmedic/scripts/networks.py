@@ -116,7 +116,9 @@ class DeepMedic(nn.Module):
     ) -> None:
         super().__init__()
         if len(feature_maps) != LAYERS:
-            raise UserError(f"feature maps of {LAYERS} layers", str(list(feature_maps)), "feature_maps", "give eight")
+            raise UserError(
+                f"feature maps of {LAYERS} layers", str(list(feature_maps)), "feature_maps", "give eight numbers"
+            )
         if list(factors)[:1] != [1] or any(f != int(f) or f < 1 or f % 2 == 0 for f in factors):
             raise UserError(
                 "factors that are odd and begin with 1, the normal resolution",

@@ -1,4 +1,4 @@
-"""What the generator is given, and by whom: pairs of subjects for a synthetic set, or a label drawn by a person."""
+"""Input of the generator at inference: pairs of subjects for a synthetic set, or a semantic label drawn by hand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def composed(
         UserError: an unknown value, or a tumour kept in a brain that is not.
     """
     if compose not in COMPOSE:
-        raise UserError(f"compose: one of {COMPOSE}", repr(compose), "compose", "choose one")
+        raise UserError(
+            f"compose: one of {COMPOSE}", repr(compose), "compose", "give --compose brain or --compose tumour"
+        )
     varied = {**settings, "variety": variety} if variety else dict(settings)
     if compose == "brain":
         if own_tumour != OWN_TUMOUR[0]:

@@ -1,9 +1,9 @@
-"""How real and how diverse images are: every measure over several draws, between two anchors computed the same way.
+"""Realism and diversity of synthetic images: all measures over several draws, between two anchors.
 
-A figure such as a Fréchet distance says little by itself: it depends on the features, on the number of images and on
-the data. So each comes with its features' name, the number of images and the seed, as the mean and spread over draws of
-images (Haarburger 2019, section 4.1, took ten), and beside it stand the same measures of two anchors: one half of the
-real images against the other (as good as it gets), and noise against real images (as if nothing had been learnt).
+A Fréchet distance alone says little, since it depends on the features, the number of images and the data. Each result
+therefore states its features, the number of images and the seed, and gives mean and standard deviation over draws
+(Haarburger 2019, section 4.1: ten). Two anchors are measured in the same way: one half of the real images against the
+other (the best possible value), and noise against real images (a generator that has learned nothing).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mrsynth.metrics.two_sample import classifier_two_sample_test
 from mrsynth.metrics.variety import WINDOW, ms_ssim_variety
 
 PAIRS = ("synthetic", "half of real", "noise")
-"""What is compared with real images: what is judged, and the anchors."""
+"""What is compared with real images: the synthetic images and the two anchors."""
 
 ON_FEATURES = {
     "frechet": "Fréchet distance, lower is better",
@@ -168,13 +168,13 @@ def realism(
 ) -> dict[str, Any]:
     """All measures of ``fake`` against ``real``, with their anchors.
 
-    A draw takes ``count`` images of each set, without replacement within the draw. Draws of a set share no images where
-    the set has ``draws`` times ``count`` of them (Haarburger 2019, section 4.1: "10 different sets of real and fake
-    samples"); otherwise every draw takes its images from the whole set, draws share images, and the spread over draws is
-    too small, down to 0 where each draw takes the same images. The result says which.
+    A draw takes ``count`` different images of each set. Draws of a set share no images where the set has ``draws`` times
+    ``count`` of them (Haarburger 2019, section 4.1: "10 different sets of real and fake samples"). Otherwise each draw
+    takes its images from the whole set, so that draws share images and the spread over draws is too small: 0 where each
+    draw takes the same images. The result says which applies.
 
-    The anchor "half of real" compares two disjoint halves. Where there are fewer real images than twice ``count`` it has
-    fewer images than the other pairs, and its Fréchet distance is somewhat greater than at ``count``.
+    The anchor "half of real" compares two disjoint halves. Where there are fewer than 2 x ``count`` real images, its
+    draws are smaller than those of the other pairs, and its Fréchet distance is somewhat greater than at ``count``.
 
     Args:
         real: images in [-1, 1], `(N, C, H, W)` or anything with a length that gives `(C, H, W)` by number.
@@ -188,9 +188,9 @@ def realism(
     Returns:
         ``features`` (name), ``dimensions``, ``real`` and ``fake`` (images there are), ``count`` (in a draw),
         ``count_half`` (the same of "half of real"), ``draws``, ``shared``: whether draws share ``real`` and ``fake``
-        images, ``seed``; ``measures``: by name, then by :data:`PAIRS`, ``mean``, ``sd`` and ``n``; ``frechet_extrapolated``,
-        what the distance tends to with many images (None of fewer than 20); ``few``: whether there are fewer images
-        than features.
+        images, ``seed``; ``measures``: by name, then by :data:`PAIRS`, ``mean``, ``sd`` and ``n``;
+        ``frechet_extrapolated``, the limit of the distance for many images (None of fewer than 20); ``few``: whether
+        there are fewer images than features.
 
     Raises:
         UserError: too few images, no draws, or sizes that differ.
@@ -299,13 +299,13 @@ def realism_table(result: Mapping[str, Any], title: str = "") -> str:
 
 
 class RealismValidator:
-    """What a training is watched by: the measures of synthetic images against real ones, each class for itself.
+    """Validation of a training: the measures of synthetic images against real ones, class by class.
 
-    It stands where ``RunHandlers`` expects an evaluator: ``run(epoch)``, then ``state.metrics``: the mean over the
+    It takes the place of ``RunHandlers``' evaluator: ``run(epoch)``, then ``state.metrics``: the mean over the
     classes of each measure (of fewer than ten real images the distance alone), and of several classes each one's
     Fréchet distance. The key metric is the mean distance; Haarburger 2019 chose the epoch by the lowest (table 2), and
-    so does a run with ``better="lower"``. Real and synthetic images are as many, the noise is the same each time. What
-    the distance's anchors are is said once.
+    so does a run with ``better="lower"``. There are as many synthetic as real images, always made from the same
+    noise. The anchors of the distance are printed once.
 
     Args:
         make: gives ``count`` images of a class by its number, `(count, C, H, W)` in [-1, 1].
@@ -331,7 +331,12 @@ class RealismValidator:
         self.make, self.classes, self.features, self.seed = make, list(classes), features, seed
         self.images = [images[:count] for images in real]
         if empty := [name for name, images in zip(classes, self.images, strict=True) if not len(images)]:
-            raise UserError("real images of each class", f"none of {empty}", "validation_images", "give some")
+            raise UserError(
+                "real images of each class",
+                f"none of {empty}",
+                "validation_images",
+                "give --validation_images 10 or more, or a split with more validation subjects",
+            )
         self.real = [features(images) for images in self.images]
         self.state = ValidatorState()
         self.said = False
