@@ -168,7 +168,7 @@ def realism(
 ) -> dict[str, Any]:
     """All measures of ``fake`` against ``real``, with their anchors.
 
-    A draw takes ``count`` different images of each set. Draws of a set share no images where the set has ``draws`` times
+    A draw takes ``count`` different images of each set. Draws of a set share no images where it has ``draws`` times
     ``count`` of them (Haarburger 2019, section 4.1: "10 different sets of real and fake samples"). Otherwise each draw
     takes its images from the whole set, so that draws share images and the spread over draws is too small: 0 where each
     draw takes the same images. The result says which applies.
