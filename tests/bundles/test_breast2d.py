@@ -117,7 +117,7 @@ def test_another_store_must_be_asked_for(data, trained, store, women, tmp_path, 
     shutil.rmtree(other.parent)
     with refused(found="no such store", do="--patches"):
         data.evaluated(None, None, tmp_path, tmp_path / "models" / "model.pt", settings)
-    with refused(found="nothing that says where"):
+    with refused(found="no record of its path"):
         data.evaluated(None, None, tmp_path, tmp_path / "elsewhere" / "model.pt", settings)
 
 

@@ -1,4 +1,4 @@
-"""From examinations to patches (Haarburger 2019, section 3), and which store of them a network was trained on."""
+"""Cutting of examinations into a store of patches (Haarburger 2019, section 3), and the store of trained weights."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .networks import SIZE
 
 TITLES = {"t2": "T2", "t1_pre": "T1 pre", SUBTRACTION: "post 1 - pre"}
 TITLES |= {f"t1_post{number}": f"post {number}" for number in range(1, 10)}
-"""Channels of a store, for people."""
+"""Channels of a store, for display."""
 
 SEEN = (("t2", "t1_pre", "t1_post1"), ("t1_pre", "t1_post1", SUBTRACTION))
-"""The three channels that features see: the paper's (section 4.1); without T2, those that every store has."""
+"""Input channels of the features: the paper's (section 4.1); without T2, those that every store has."""
 
 WHOLE = {"classes": list(CLASSES), "channels": [*SEQUENCES, SUBTRACTION], "store": None}
-"""What a network makes that was trained on all sequences and classes, as the paper's."""
+"""Classes and channels of a network trained on all sequences and classes, as the paper's."""
 
 LOCATION = "patches.json"
-"""Beside the weights: where the store of their training lies. The weights' record itself says which it is."""
+"""File beside the weights with the path of their store of patches; the record of the weights identifies the store."""
 
 
 def store(
@@ -47,10 +47,10 @@ def store(
 
     Args:
         dataset_dir: examinations, which are cut into ``<output_dir>/patches``.
-        patches: a store, taken as it is.
+        patches: a store, used unchanged.
         output_dir: of the training.
         grid, healthy, split, classes, sequences: of :func:`mrsynth.patches.cut_patches`.
-        resume: where neither is given, take the store that the training in ``output_dir`` began with.
+        resume: where neither is given, use the store of the training in ``output_dir``.
 
     Raises:
         UserError: no data; or what :func:`mrsynth.patches.read_store` or :func:`mrsynth.patches.cut_patches` raises,
@@ -124,7 +124,7 @@ def describe(
 
 
 def remember(index: str | os.PathLike, output_dir: str | os.PathLike) -> None:
-    """Write down where the store of a training lies: from its weights, if it is in ``output_dir`` as they are."""
+    """Write the path of a training's store beside its weights: relative to them if the store is in ``output_dir``."""
     folder, output = Path(index).resolve().parent, Path(output_dir).resolve()
     inside = folder.is_relative_to(output)
     named = Path(os.path.relpath(folder, output / "models")).as_posix() if inside else str(folder)
@@ -132,7 +132,7 @@ def remember(index: str | os.PathLike, output_dir: str | os.PathLike) -> None:
 
 
 def defaults(bundle_root: str | os.PathLike) -> dict[str, Any]:
-    """Settings of data and network, as they are where there are no weights yet."""
+    """Default settings of data and network, used where there are no weights."""
     names = ("split", "grid", "healthy", "condition_critic", "latent_size", "width")
     return {**mrsynth.training.defaults(bundle_root, names), **WHOLE}
 
@@ -170,28 +170,28 @@ def evaluated(
             "patches like those that the weights were trained on: " + str({name: settings[name] for name in wrong}),
             str({name: found[name] for name in wrong}),
             index,
-            "cut a store with the same settings" if given else "say which patches to evaluate on (--patches STORE)",
+            "cut a store with the same settings" if given else "give the patches to evaluate on: --patches STORE",
         )
     return index
 
 
 def _of_training(weights: str | os.PathLike) -> Path:
-    """The index of the store that weights were trained on, where it lay then."""
+    """The index of the store that weights were trained on."""
     note = Path(weights).with_name(LOCATION)
     named = json.loads(note.read_text(encoding="utf-8"))["patches"] if note.is_file() else None
     index = None if named is None else Path(os.path.normpath(note.parent.absolute() / named)) / "index.json"
     if index is None or not index.is_file():
         raise UserError(
             "the store of patches that the weights were trained on",
-            "nothing that says where it is" if index is None else "no such store",
+            "no record of its path" if index is None else "no such store",
             index or note,
-            "say where it is now, or which patches else to evaluate on (--patches STORE)",
+            "give the path of this store, or of other patches to evaluate on: --patches STORE",
         )
     return index
 
 
 def titles(channels: Sequence[str]) -> list[str]:
-    """Names of a store's channels for people."""
+    """Display names of a store's channels."""
     return [TITLES.get(channel, channel) for channel in channels]
 
 

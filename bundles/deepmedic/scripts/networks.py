@@ -133,7 +133,8 @@ class DeepMedic(nn.Module):
                 "residual layers with at least as many maps as what is added to them",
                 f"{list(feature_maps)} in the pathways, {list(head)} in the head",
                 "feature_maps, head",
-                "let the numbers rise; the head's second is at least the pathways' last together",
+                "give feature_maps that do not decrease, and a second number of head of at least "
+                f"{len(factors) * feature_maps[-1]}",
             )
         self.factors = [int(f) for f in factors]
         self.margin = block_margin(self.factors)

@@ -1,4 +1,4 @@
-"""Training segments: where they are taken, what is drawn, and the input of each pathway (Kamnitsas 2017, section 2).
+"""Training segments: sampling, augmentation, and the input of each pathway (Kamnitsas 2017, section 2).
 
 Items come in preprocessed: ``image`` `(4, X, Y, Z)`, z-scored inside the brain and 0 outside, ``label``
 `(1, X, Y, Z)`, class indices, and ``brain`` `(1, X, Y, Z)`. They leave with ``image``, the segment at normal

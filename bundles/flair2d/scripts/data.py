@@ -1,4 +1,4 @@
-"""Which settings of data and network trained weights record."""
+"""Settings that trained weights record."""
 
 from __future__ import annotations
 

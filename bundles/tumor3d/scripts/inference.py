@@ -30,10 +30,10 @@ NAMES = (
 """Settings of data, network, input and transplant: keys of ``train.json`` that trained weights record."""
 
 LABELS = {"replace": "the donor's tumour", "keep": "the donor's tumour over the recipient's own"}
-"""What is in the label, by what becomes of the recipient's own tumour."""
+"""Content of the label for each value of ``own_tumour``."""
 
 FREE = ("split", "align", "min_kept")
-"""Settings that do not concern the network, and may differ from training."""
+"""Settings that do not affect the network, and may differ from training."""
 
 
 COMPOSE = ("brain", "tumour")
@@ -43,7 +43,7 @@ COMPOSE = ("brain", "tumour")
 def composed(
     settings: Mapping[str, Any], compose: str, own_tumour: str, blend: float, variety: float = 0.0
 ) -> dict[str, Any]:
-    """What a sidecar says of a subject: ``settings``, and how it was varied and inpainted if it was.
+    """Settings in the sidecar of a subject: ``settings``, and those of variety and inpainting where they are used.
 
     Raises:
         UserError: an unknown value, or a tumour kept in a brain that is not.
@@ -108,7 +108,7 @@ COPIED = ("split", "spatial_size", "crop", "interpolation", "align", "min_kept")
 
 
 def copied(settings: Mapping[str, Any], edge: float) -> dict[str, Any]:
-    """What a sidecar says of a copy-pasted subject.
+    """Settings in the sidecar of a copy-pasted subject.
 
     Args:
         settings: with the keys of :data:`COPIED`.

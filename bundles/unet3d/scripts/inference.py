@@ -16,7 +16,7 @@ NAMES = ("split", "spatial_size", "crop", "interpolation", "patch_size", "filter
 """Settings of data, input and network: keys of ``train.json`` that trained weights record."""
 
 FREE = ("split",)
-"""Settings that do not concern the network, and may differ from training."""
+"""Settings that do not affect the network, and may differ from training."""
 
 
 class Flipped(Inferer):
