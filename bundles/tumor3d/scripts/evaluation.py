@@ -2,8 +2,8 @@
 
 *Fidelity*: given a test subject's own label, how similar is the image to the subject's MRI? *Diversity*: do synthetic
 tumours vary over subjects as real ones do? *Obedience*: does a tumour that is moved in the label move in the image? The
-tumour of one test subject is transplanted into the brain of another, and the t1ce contrast of the enhancing part against
-the surrounding brain is measured at the new and the old place.
+tumour of one test subject is transplanted into the brain of another, and the t1ce contrast of the enhancing part
+against the surrounding brain is measured at the new and the old place.
 """
 
 from __future__ import annotations
