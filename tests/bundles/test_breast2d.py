@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from mrsynth.errors import user_error_in
 from mrsynth.patches import CLASSES, SEQUENCES, SUBTRACTION, cut_patches, read_store
 from tests.conftest import ROOT, scripts_of
 from tests.patches.conftest import write_cohort
@@ -117,7 +118,7 @@ def test_another_store_must_be_asked_for(data, trained, store, women, tmp_path, 
     shutil.rmtree(other.parent)
     with refused(found="no such store", do="--patches"):
         data.evaluated(None, None, tmp_path, tmp_path / "models" / "model.pt", settings)
-    with refused(found="nothing that says where"):
+    with refused(found="no record of its path"):
         data.evaluated(None, None, tmp_path, tmp_path / "elsewhere" / "model.pt", settings)
 
 
@@ -169,6 +170,17 @@ def test_settings_that_contradict_the_store(data, public, women, tmp_path, refus
         data.describe(cut_patches(lesions, tmp_path / "one", **CUT | {"test": 0, "healthy": 0, "classes": "malignant"}))
     with refused(expected="(64, 64)", do="--patch"):
         data.describe(cut_patches(women, tmp_path / "small", **CUT | {"patch": 32}))
+
+
+def test_the_paper_s_training_without_data_is_refused(data, bundle_workflow, tmp_path, refused):
+    for resume in (False, True):
+        with refused(expected="examinations", found="neither", do="--dataset_dir DIR"):
+            data.store(None, None, tmp_path, [96, 96, 8], 8, {}, resume=resume)
+    options = {"output_dir": str(tmp_path), "device": "cpu"}
+    with pytest.raises(RuntimeError) as caught, bundle_workflow("breast2d", ("train", "paper"), **options) as made:
+        made.run()
+    assert "--dataset_dir DIR" in str(user_error_in(caught.value))
+    assert not list(tmp_path.rglob("*.pt"))
 
 
 def test_no_store_and_no_patch_of_a_class(data, tmp_path, refused):

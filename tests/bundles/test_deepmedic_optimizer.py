@@ -73,7 +73,7 @@ def test_the_learning_rate_is_halved_at_its_epochs_however_long_the_training(opt
 
 @pytest.mark.parametrize("setting", [{"lr": -1}, {"rho": 1.0}, {"epsilon": 0}, {"momentum": 1.0}])
 def test_settings_out_of_range_are_refused(optimizer, refused, setting):
-    with refused(do="correct"):
+    with refused(do="in these ranges"):
         optimizer.DeepMedicRMSprop([nn.Parameter(torch.ones(1))], **setting)
 
 

@@ -131,15 +131,31 @@ def test_stacks_come_out_with_the_training_subjects_as_parents(trained, bundle_w
     assert voxels.shape == shape and abs(voxels).max() <= 1 and voxels.std() > 0
 
 
-def test_evaluation_stands_between_anchors_and_is_on_subjects_never_seen(trained, bundle_workflow, data, tmp_path):
-    given = {"dataset_dir": str(data), "weights": str(trained.output / "models" / "model.pt")}
-    given |= {"output_dir": str(tmp_path), "count": 20, "draws": 2, "device": "cpu", "section": "validation"}
-    with bundle_workflow(trained.name, "evaluate", **given) as made:
-        if trained.name != "brain2d":  # few images of one subject
-            with pytest.raises(RuntimeError) as caught:
-                made.run()
-            assert "at least 20 real images" in str(caught.value.__cause__)
-            return
+def evaluating(trained: Images, output: Path) -> dict:
+    """Options of an evaluation that takes seconds."""
+    weights = str(trained.output / "models" / "model.pt")
+    return {"weights": weights, "output_dir": str(output), "count": 20, "draws": 2, "device": "cpu"}
+
+
+@pytest.mark.parametrize("name", ["flair2d", "breast2d"], indirect=True)
+def test_an_evaluation_on_too_few_real_images_is_refused(trained, bundle_workflow, data, tmp_path):
+    given = evaluating(trained, tmp_path) | {"dataset_dir": str(data), "section": "validation"}
+    with pytest.raises(RuntimeError) as caught, bundle_workflow(trained.name, "evaluate", **given) as made:
+        made.run()
+    assert "at least 20 real images" in str(caught.value.__cause__)
+    assert not (tmp_path / "evaluation").exists()
+
+
+@pytest.mark.parametrize("name", ["brain2d", "flair2d"], indirect=True)
+def test_an_evaluation_stands_between_anchors_and_is_on_subjects_never_seen(
+    trained, bundle_workflow, make_brain, brats, tmp_path
+):
+    write, entry = brats
+    unseen = [write(tmp_path / "unseen", f"BraTS2021_{number:05d}", make_brain(number)).name for number in (20, 21, 22)]
+    datalist = tmp_path / "datalist.json"
+    items = [entry(tmp_path / "unseen", subject) for subject in unseen]
+    datalist.write_text(json.dumps({"training": [], "validation": [], "test": items}))
+    with bundle_workflow(trained.name, "evaluate", datalist=str(datalist), **evaluating(trained, tmp_path)) as made:
         made.run()
     found = json.loads((tmp_path / "evaluation" / "realism.json").read_text())
     frechet = found["classes"]["image"]["measures"]["frechet"]

@@ -84,7 +84,11 @@ def test_metadata_is_complete(bundle):
     assert metadata["version"] in metadata["changelog"]
     for side in metadata["network_data_format"].values():
         for tensor in side.values():
-            assert len(tensor["channel_def"]) == tensor["num_channels"]
+            numbers = [int(number) for number in tensor["channel_def"]]
+            if tensor["format"] == "latent":  # one entry for all channels of noise
+                assert numbers[0] == 0 and numbers == sorted(set(numbers)) and numbers[-1] < tensor["num_channels"]
+            else:
+                assert numbers == list(range(tensor["num_channels"]))
     formats = metadata["network_data_format"]
     assert list(formats["inputs"]) == ["image"] and list(formats["outputs"]) == ["pred"]
 

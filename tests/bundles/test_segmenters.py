@@ -190,9 +190,23 @@ def test_what_the_command_line_gives_holds_to_the_end(segmenter, train_segmenter
     assert settings["interpolation"] == "nearest" and settings["spatial_size"] == [20, 24, 20]
 
 
-def test_the_papers_overlay_trains(train, segmenter):
-    output = train(("train", "paper"), num_workers=0, cache="none", **PAPER[segmenter.name])
-    assert (output / "models" / "checkpoint.pt").is_file()
+PURPOSES = {"train", "inference", "evaluate", "metadata", "multi_gpu_train"}
+"""Config files that are no overlays of a training in one process."""
+
+
+def test_every_overlay_trains_and_its_weights_are_evaluated(train, use, segmenter, tmp_path):
+    files = {path.stem for path in (ROOT / "bundles" / segmenter.name / "configs").glob("*.json")}
+    assert "paper" in files and (segmenter.name != "deepmedic" or "two_pathways" in files)
+    for overlay in sorted(files - PURPOSES):
+        extra = {"num_workers": 0, "cache": "none", **PAPER[segmenter.name]} if overlay == "paper" else {}
+        output = train(("train", overlay), output_dir=str(tmp_path / overlay), **extra)
+        weights = output / "models" / "model.pt"
+        use("evaluate", weights=str(weights), output_dir=str(output), section="test")
+        assert (output / "evaluation" / "metrics.json").is_file()
+        if overlay == "two_pathways":
+            assert record_of(weights)["settings"]["factors"] == [1, 3]
+            names = torch.load(weights, weights_only=True)
+            assert {name.split(".")[1] for name in names if name.startswith("pathways.")} == {"0", "1"}
 
 
 # two processes

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from mrsynth.conventions import SEQUENCES
+from mrsynth.conventions import PHANTOM_PREFIX, SEQUENCES
 from mrsynth.files import sha256
 from mrsynth.manifest import check_lineage, index, load_datalist
+from mrsynth.synthesis import parents_in
 from mrsynth.training import save_weights
 from mrsynth.transforms.geometry import as_array
 
@@ -171,6 +172,19 @@ def test_refusals(synthesise, tmp_path, options, said):
         synthesise(tmp_path / "out", **options)
     assert said in str(root(caught.value))
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
+
+
+def test_phantoms_are_refused_for_weights_of_a_dataset_and_the_reverse(synthesise, tiny_run, tmp_path, refused, brats):
+    items = [brats[1](tiny_run.dataset, path.name) for path in sorted(tiny_run.dataset.iterdir())[:2]]
+    phantoms = [{**item, "subject": f"{PHANTOM_PREFIX}{number:05d}"} for number, item in enumerate(items)]
+    datalist = tmp_path / "list.json"
+    datalist.write_text(json.dumps({"training": phantoms, "validation": [], "test": []}))
+    with pytest.raises(Exception) as caught:
+        synthesise(tmp_path / "out", datalist=str(datalist), dataset_dir="")
+    assert "on which the weights were trained" in str(root(caught.value))
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
+    with refused(expected="phantoms", found="subjects of a dataset", do="--datalist"):
+        parents_in({"training": items}, "training", {"subjects": [item["subject"] for item in phantoms]})
 
 
 def test_without_weights_the_command_says_what_to_type_and_fails(start_bundle, tiny_run, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -64,6 +66,45 @@ def test_few_images_are_said_to_be_few_and_are_no_error():
 def test_very_few_images_are_measured_without_an_extrapolation():
     few = realism(pictures(24, 0), pictures(12, 1), Means(), draws=2)
     assert few["frechet_extrapolated"] is None and few["count"] == 12 and realism_table(few)
+
+
+def drawn_by(monkeypatch, fake_images: int, real_images: int, **options) -> tuple[dict, list]:
+    """A result, and for each draw the features of the real and the synthetic images that its main figure compares."""
+    seen = []
+
+    def measures(real, fake, seed):
+        seen.append((real, fake))
+        return {name: float(seed) for name in ON_FEATURES}
+
+    monkeypatch.setattr(import_module("mrsynth.metrics.realism"), "feature_measures", measures)
+    result = realism(pictures(real_images, 0), pictures(fake_images, 1), Means(), **options)
+    return result, seen[::3]
+
+
+def rows(features: torch.Tensor) -> set[tuple]:
+    return {tuple(row) for row in features.tolist()}
+
+
+def test_no_draw_shares_an_image_where_there_are_enough_for_all(monkeypatch):
+    result, draws = drawn_by(monkeypatch, 60, 100, draws=3, count=20)
+    for which in (0, 1):
+        sets = [rows(draw[which]) for draw in draws]
+        assert [len(images) for images in sets] == [20, 20, 20] and len(set().union(*sets)) == 60
+    assert result["shared"] == {"real": False, "fake": False} and "share" not in realism_table(result)
+
+
+def test_draws_that_share_images_are_named_in_the_result(monkeypatch):
+    result, draws = drawn_by(monkeypatch, 30, 100, draws=3, count=30)
+    assert all(rows(fake) == rows(draws[0][1]) for _, fake in draws)
+    assert result["shared"] == {"real": False, "fake": True}
+    assert "draws share synthetic images" in realism_table(result)
+
+
+def test_the_halves_of_few_real_images_do_not_limit_the_main_figure(monkeypatch):
+    result, draws = drawn_by(monkeypatch, 90, 50, draws=2, count=40)
+    assert [(len(real), len(fake)) for real, fake in draws] == [(40, 40), (40, 40)]
+    assert (result["count"], result["count_half"]) == (40, 25)
+    assert "half of real: draws of 25 images" in realism_table(result)
 
 
 def lambda_features(size: int):

@@ -174,11 +174,11 @@ def test_unknown_names_and_settings_that_say_nothing_are_refused(refused, tmp_pa
     for name in ("inception_v3", "segmenter"):
         with refused(expected=name, found="none", where="weights"):
             build_features(name)
-    with refused(found=str(tmp_path), where="bundle", do="leave it out"):
+    with refused(found=str(tmp_path), where="bundle", do="remove this argument"):
         build_features(bundle=tmp_path)
-    with refused(found="[0]", where="channels", do="leave it out"):
+    with refused(found="[0]", where="channels", do="remove this argument"):
         build_features("segmenter", weights=tmp_path, channels=[0])
-    with refused(found=str(tmp_path), where="weights", do="leave it out"):
+    with refused(found=str(tmp_path), where="weights", do="remove this argument"):
         build_features("radiomics", weights=tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""From examinations to patches (Haarburger 2019, section 3), and which store of them a network was trained on."""
+"""Cutting of examinations into a store of patches (Haarburger 2019, section 3), and the store of trained weights."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ from mrsynth.errors import UserError
 from mrsynth.files import write_json
 from mrsynth.manifest import SECTIONS, check_lineage
 from mrsynth.patches import CLASSES, SEQUENCES, SUBTRACTION, cut_patches, index_of, read_store
-from mrsynth.phantom import default_breast_cohort
 
 from .networks import SIZE
 
 TITLES = {"t2": "T2", "t1_pre": "T1 pre", SUBTRACTION: "post 1 - pre"}
 TITLES |= {f"t1_post{number}": f"post {number}" for number in range(1, 10)}
-"""Channels of a store, for people."""
+"""Channels of a store, for display."""
 
 SEEN = (("t2", "t1_pre", "t1_post1"), ("t1_pre", "t1_post1", SUBTRACTION))
-"""The three channels that features see: the paper's (section 4.1); without T2, those that every store has."""
+"""Input channels of the features: the paper's (section 4.1); without T2, those that every store has."""
 
 WHOLE = {"classes": list(CLASSES), "channels": [*SEQUENCES, SUBTRACTION], "store": None}
-"""What a network makes that was trained on all sequences and classes, as the paper's."""
+"""Classes and channels of a network trained on all sequences and classes, as the paper's."""
 
 LOCATION = "patches.json"
-"""Beside the weights: where the store of their training lies. The weights' record itself says which it is."""
+"""File beside the weights with the path of their store of patches; the record of the weights identifies the store."""
 
 
 def store(
@@ -46,15 +45,15 @@ def store(
     """The index of the patches of a training.
 
     Args:
-        dataset_dir: examinations, to be cut below ``output_dir``; the embedded cohort where there is nothing else.
-        patches: a store, taken as it is.
+        dataset_dir: examinations, which are cut into ``<output_dir>/patches``.
+        patches: a store, used unchanged.
         output_dir: of the training.
         grid, healthy, split, classes, sequences: of :func:`mrsynth.patches.cut_patches`.
-        resume: where neither is given, take the store that the training in ``output_dir`` began with.
+        resume: where neither is given, use the store of the training in ``output_dir``.
 
     Raises:
-        UserError: what :func:`mrsynth.patches.read_store` or :func:`mrsynth.patches.cut_patches` raises, such as for
-            a folder that holds patches of others.
+        UserError: no data; or what :func:`mrsynth.patches.read_store` or :func:`mrsynth.patches.cut_patches` raises,
+            such as for a folder that holds patches of others.
     """
     if patches:
         read_store(patches)
@@ -62,13 +61,18 @@ def store(
     models = Path(output_dir) / "models"
     if resume and not dataset_dir and (models / LOCATION).is_file():
         return _of_training(models / "model.pt")
+    if not dataset_dir:
+        raise UserError(
+            "examinations, or patches that are cut already",
+            "neither" + (f", and no patches of a training in {output_dir} to resume" if resume else ""),
+            "dataset_dir, patches",
+            "give --dataset_dir DIR (with subjects.csv and lesions.csv), or --patches STORE",
+        )
     folder = Path(output_dir) / "patches"
     folder.mkdir(parents=True, exist_ok=True)
     chosen = {"classes": classes or CLASSES, "sequences": sequences or SEQUENCES}
     with FileLock(folder.with_name(".patches.lock")):  # of several processes one cuts
-        return cut_patches(
-            dataset_dir or default_breast_cohort(), folder, size=grid, healthy=healthy, **chosen, **split
-        )
+        return cut_patches(dataset_dir, folder, size=grid, healthy=healthy, **chosen, **split)
 
 
 def describe(
@@ -101,7 +105,12 @@ def describe(
             "leave --sequences out to take those of the store, or cut another store",
         )
     if tuple(found["size"]) != SIZE:
-        raise UserError(f"patches of {SIZE}", str(found["size"]), index, "cut them so (--patch)")
+        raise UserError(
+            f"patches of {SIZE}",
+            str(found["size"]),
+            index,
+            f"cut the patches with python -m mrsynth patches --patch {SIZE[0]}",
+        )
     settings = found["settings"]
     return {
         "split": found["split"],
@@ -114,7 +123,7 @@ def describe(
 
 
 def remember(index: str | os.PathLike, output_dir: str | os.PathLike) -> None:
-    """Write down where the store of a training lies: from its weights, if it is in ``output_dir`` as they are."""
+    """Write the path of a training's store beside its weights: relative to them if the store is in ``output_dir``."""
     folder, output = Path(index).resolve().parent, Path(output_dir).resolve()
     inside = folder.is_relative_to(output)
     named = Path(os.path.relpath(folder, output / "models")).as_posix() if inside else str(folder)
@@ -154,28 +163,28 @@ def evaluated(
             "patches like those that the weights were trained on: " + str({name: settings[name] for name in wrong}),
             str({name: found[name] for name in wrong}),
             index,
-            "cut a store with the same settings" if given else "say which patches to evaluate on (--patches STORE)",
+            "cut a store with the same settings" if given else "give the patches to evaluate on: --patches STORE",
         )
     return index
 
 
 def _of_training(weights: str | os.PathLike) -> Path:
-    """The index of the store that weights were trained on, where it lay then."""
+    """The index of the store that weights were trained on."""
     note = Path(weights).with_name(LOCATION)
     named = json.loads(note.read_text(encoding="utf-8"))["patches"] if note.is_file() else None
     index = None if named is None else Path(os.path.normpath(note.parent.absolute() / named)) / "index.json"
     if index is None or not index.is_file():
         raise UserError(
             "the store of patches that the weights were trained on",
-            "nothing that says where it is" if index is None else "no such store",
+            "no record of its path" if index is None else "no such store",
             index or note,
-            "say where it is now, or which patches else to evaluate on (--patches STORE)",
+            "give the path of this store, or of other patches to evaluate on: --patches STORE",
         )
     return index
 
 
 def titles(channels: Sequence[str]) -> list[str]:
-    """Names of a store's channels for people."""
+    """Display names of a store's channels."""
     return [TITLES.get(channel, channel) for channel in channels]
 
 
@@ -189,7 +198,12 @@ def seen_channels(channels: Sequence[str], wanted: Sequence[int] | None = None) 
         return next([channels.index(name) for name in names] for names in SEEN if set(names) <= set(channels))
     if len(wanted) != 3 or not all(0 <= number < len(channels) for number in wanted):
         known = ", ".join(f"{number} {title}" for number, title in enumerate(titles(channels)))
-        raise UserError(f"three channels of {known}", str(wanted), "features_channels", "choose among these")
+        raise UserError(
+            f"three channels of {known}",
+            str(wanted),
+            "features_channels",
+            'give three of these numbers, such as --features_channels "[0,1,2]"',
+        )
     return list(wanted)
 
 

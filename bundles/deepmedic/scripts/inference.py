@@ -18,7 +18,7 @@ from mrsynth.training import Precision
 from .pathways import LAYERS, pathway_range, segment_sizes, take
 
 RING = 1
-"""Voxels at a tile's edge that the head knows too little of, and that are thrown away."""
+"""Voxels at a tile's edge for which the head lacks context; they are discarded."""
 
 
 def check_tile(tile: int, factors: Sequence[int]) -> int:
@@ -43,10 +43,10 @@ def check_tile(tile: int, factors: Sequence[int]) -> int:
 class TiledInferer(Inferer):
     """Segment the brain of a volume in tiles.
 
-    Tiles cover the box of the brain, the voxels at which any sequence is not 0, and those without brain are passed
-    over; outside the brain is background. Each tile begins at a multiple of the least common multiple of the factors
+    Tiles cover the box of the brain, the voxels at which any sequence is not 0, and those without brain are
+    skipped; outside the brain is background. Each tile begins at a multiple of the least common multiple of the factors
     from the box's corner, so that every voxel sees the same context whatever the size of the tiles, and the outermost
-    voxels of what comes out, where the head repeats the edge, are thrown away: no seams.
+    voxels of the output, where the head replicates the edge, are discarded: there are no seams.
 
     Called with a volume `(B, C, X, Y, Z)` and the network; returns logits of the same size in float32.
 
@@ -92,7 +92,9 @@ class TiledInferer(Inferer):
                 part = [slice(RING, RING + i.stop - i.start) for i in inside]
                 logits[:, inside[0], inside[1], inside[2]] = result[:, part[0], part[1], part[2]]
         if logits is None:
-            raise UserError("an image with a brain in it", "zero everywhere", "image", "leave the subject out")
+            raise UserError(
+                "an image with a brain in it", "zero everywhere", "image", "remove this subject from the datalist"
+            )
         return logits
 
     def corners(self, brain: torch.Tensor) -> list[tuple[int, ...]]:

@@ -1,7 +1,7 @@
-"""What DeepMedic's blocks are made of, beside convolutions: its batch norm, and PReLU and dropout that cost little.
+"""Layers of DeepMedic's blocks: its batch norm, and fast PReLU and dropout.
 
-PReLU and dropout compute what torch's own do. On a CPU in bfloat16 torch's take a third of a training step, since
-neither is vectorised there.
+PReLU and dropout compute the same as torch's own, which are not vectorised on a CPU in bfloat16 and would take a third
+of a training step.
 """
 
 # no `from __future__ import annotations`: TorchScript reads the types of a class that are written as they are

@@ -116,7 +116,9 @@ class DeepMedic(nn.Module):
     ) -> None:
         super().__init__()
         if len(feature_maps) != LAYERS:
-            raise UserError(f"feature maps of {LAYERS} layers", str(list(feature_maps)), "feature_maps", "give eight")
+            raise UserError(
+                f"feature maps of {LAYERS} layers", str(list(feature_maps)), "feature_maps", "give eight numbers"
+            )
         if list(factors)[:1] != [1] or any(f != int(f) or f < 1 or f % 2 == 0 for f in factors):
             raise UserError(
                 "factors that are odd and begin with 1, the normal resolution",
@@ -131,7 +133,8 @@ class DeepMedic(nn.Module):
                 "residual layers with at least as many maps as what is added to them",
                 f"{list(feature_maps)} in the pathways, {list(head)} in the head",
                 "feature_maps, head",
-                "let the numbers rise; the head's second is at least the pathways' last together",
+                "give feature_maps that do not decrease, and a second number of head of at least "
+                f"{len(factors) * feature_maps[-1]}",
             )
         self.factors = [int(f) for f in factors]
         self.margin = block_margin(self.factors)

@@ -1,4 +1,4 @@
-"""Which voxels each pathway sees: the one geometry that network, sampling and tiling share.
+"""Geometry of the pathways, shared by network, sampling and tiling.
 
 A pathway of factor `f` computes on every `f`-th voxel. Eight valid 3x3x3 convolutions take 8 of its voxels off each
 side, and each of its output voxels stands for `f` voxels a side of the network's output: output voxel `j` for those

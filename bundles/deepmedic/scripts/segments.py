@@ -1,4 +1,4 @@
-"""Training segments: where they are taken, what is drawn, and the input of each pathway (Kamnitsas 2017, section 2).
+"""Training segments: sampling, augmentation, and the input of each pathway (Kamnitsas 2017, section 2).
 
 Items come in preprocessed: ``image`` `(4, X, Y, Z)`, z-scored inside the brain and 0 outside, ``label``
 `(1, X, Y, Z)`, class indices, and ``brain`` `(1, X, Y, Z)`. They leave with ``image``, the segment at normal
@@ -31,7 +31,9 @@ def output_side(segment: int) -> int:
         UserError: a segment out of which nothing comes.
     """
     if isinstance(segment, bool) or not isinstance(segment, int) or segment <= 2 * LAYERS:
-        raise UserError(f"a segment of more than {2 * LAYERS} voxels a side", repr(segment), "segment", "use 37")
+        raise UserError(
+            f"a segment of more than {2 * LAYERS} voxels a side", repr(segment), "segment", "give --segment 37"
+        )
     return segment - 2 * LAYERS
 
 
@@ -90,7 +92,7 @@ class RandSegmentd(Randomizable, MapTransform):
     def __init__(self, segment: int = 37, factors: Sequence[int] = FACTORS, flip: float = 0.5, block: bool = False):
         MapTransform.__init__(self, ["image", "label"])
         if not 0 <= flip <= 1:
-            raise UserError("a probability from 0 to 1", repr(flip), "flip", "correct it")
+            raise UserError("a probability from 0 to 1", repr(flip), "flip", "give --flip 0.5, or 0 for none")
         self.output, self.factors, self.flip, self.block = output_side(segment), list(factors), flip, block
 
     def randomize(self, data: Sequence[torch.Tensor]) -> None:
@@ -160,7 +162,12 @@ class RandIntensityd(Randomizable, MapTransform):
     def __init__(self, keys: Sequence[str], shift: float = 0.05, scale: float = 0.01) -> None:
         MapTransform.__init__(self, keys)
         if shift < 0 or scale < 0:
-            raise UserError("standard deviations of 0 or more", f"{shift}, {scale}", "shift, scale", "correct them")
+            raise UserError(
+                "standard deviations of 0 or more",
+                f"{shift}, {scale}",
+                "shift, scale",
+                "give --shift and --scale of 0 or more",
+            )
         self.sd = (shift, scale)
 
     def randomize(self, data: int) -> None:

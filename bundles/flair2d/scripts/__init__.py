@@ -1,4 +1,4 @@
-"""What belongs to flair2d alone; imported eagerly, so that servers which reload ``scripts`` see all of it."""
+"""Code of flair2d alone; imported eagerly, so that servers that reload ``scripts`` reload all of it."""
 
 from pathlib import Path
 

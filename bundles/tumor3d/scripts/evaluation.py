@@ -1,9 +1,9 @@
-"""How good a trained generator is, on subjects it has not seen (Doncenco 2022, section 3.1, in figures).
+"""Evaluation of a generator on held-out subjects (Doncenco 2022, section 3.1, in figures).
 
-Three questions. *Fidelity*: given a test subject's own label, how near is the image to the subject's MRI? *Diversity*:
-do the tumours differ from subject to subject as the real ones do? *Obedience*: where the tumour is moved in the
-label, does it move in the image? There, the tumour of one test subject is laid in the brain of another, and the t1ce
-contrast of the enhancing part against the brain around the tumour is measured at the new place and at the old one.
+*Fidelity*: given a test subject's own label, how similar is the image to the subject's MRI? *Diversity*: do synthetic
+tumours vary over subjects as real ones do? *Obedience*: does a tumour that is moved in the label move in the image? The
+tumour of one test subject is transplanted into the brain of another, and the t1ce contrast of the enhancing part
+against the surrounding brain is measured at the new and the old place.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MEASURES = ("mae", "psnr", "ssim")
 
 
 class Evaluation:
-    """Measure a generator on held-out subjects, and write and print what was found.
+    """Measure a generator on held-out subjects, write the results and print a table.
 
     ``<output_dir>/evaluation/metrics.json`` holds everything, ``per_subject.csv`` the fidelity of each subject,
     region and sequence, ``per_pair.csv`` the contrasts of each moved tumour.
@@ -132,7 +132,7 @@ class Evaluation:
     def move_tumours(self) -> list[dict[str, Any]]:
         """One row a pair: contrasts at the new place, and at the old place with and without its tumour.
 
-        Pairs that keep less of the tumour than ``min_kept``, and would not be synthesised, are passed over.
+        Pairs that keep less of the tumour than ``min_kept``, and would not be synthesised, are skipped.
         """
         rows: list[dict[str, Any]] = []
         if len(self.subjects) < 2:
@@ -189,7 +189,7 @@ def summarise_fidelity(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def summarise_obedience(before: Iterable[tuple[float, float]], pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Whether moved tumours show up where the label says, and vanish where it does not.
+    """Whether moved tumours appear at the place in the label and disappear from their old place.
 
     Args:
         before: for each subject the t1ce contrast of its own enhancing part: in its MRI, and synthesised.

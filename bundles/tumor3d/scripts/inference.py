@@ -1,4 +1,4 @@
-"""What the generator is given, and by whom: pairs of subjects for a synthetic set, or a label drawn by a person."""
+"""Input of the generator at inference: pairs of subjects for a synthetic set, or a semantic label drawn by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mrsynth.transforms import CopyPasted, CropResampled, EncodeSemanticd, Resca
 from .preprocessing import Rename, to_grid
 
 LABELS = {"replace": "the donor's tumour", "keep": "the donor's tumour over the recipient's own"}
-"""What is in the label, by what becomes of the recipient's own tumour."""
+"""Content of the label for each value of ``own_tumour``."""
 
 COMPOSE = ("brain", "tumour")
 """A whole new brain, or the tumour alone, inpainted into the recipient's own MRI."""
@@ -24,13 +24,15 @@ COMPOSE = ("brain", "tumour")
 def composed(
     settings: Mapping[str, Any], compose: str, own_tumour: str, blend: float, variety: float = 0.0
 ) -> dict[str, Any]:
-    """What a sidecar says of a subject: ``settings``, and how it was varied and inpainted if it was.
+    """Settings in the sidecar of a subject: ``settings``, and those of variety and inpainting where they are used.
 
     Raises:
         UserError: an unknown value, or a tumour kept in a brain that is not.
     """
     if compose not in COMPOSE:
-        raise UserError(f"compose: one of {COMPOSE}", repr(compose), "compose", "choose one")
+        raise UserError(
+            f"compose: one of {COMPOSE}", repr(compose), "compose", "give --compose brain or --compose tumour"
+        )
     varied = {**settings, "variety": variety} if variety else dict(settings)
     if compose == "brain":
         if own_tumour != OWN_TUMOUR[0]:
@@ -87,7 +89,7 @@ COPIED = ("split", "spatial_size", "crop", "interpolation", "align", "min_kept")
 
 
 def copied(settings: Mapping[str, Any], edge: float) -> dict[str, Any]:
-    """What a sidecar says of a copy-pasted subject.
+    """Settings in the sidecar of a copy-pasted subject.
 
     Args:
         settings: with the keys of :data:`COPIED`.

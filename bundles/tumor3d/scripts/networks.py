@@ -305,9 +305,19 @@ def build_generator(
         UserError: an unknown kind or setting, or a grid that does not divide.
     """
     if kind not in GENERATORS:
-        raise UserError(f"generator: one of {sorted(GENERATORS)}", repr(kind), "generator", "choose one of these")
+        raise UserError(
+            f"generator: one of {sorted(GENERATORS)}",
+            repr(kind),
+            "generator",
+            "give --generator spade or --generator unet",
+        )
     if spectral_norm not in SPECTRAL_NORM:
-        raise UserError(f"spectral_norm: one of {SPECTRAL_NORM}", repr(spectral_norm), "spectral_norm", "choose one")
+        raise UserError(
+            f"spectral_norm: one of {SPECTRAL_NORM}",
+            repr(spectral_norm),
+            "spectral_norm",
+            "give --spectral_norm critic",
+        )
     network = GENERATORS[kind](
         in_channels=in_channels,
         feature_maps=feature_maps,

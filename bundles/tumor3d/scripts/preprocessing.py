@@ -1,4 +1,4 @@
-"""What happens to a subject before the networks see it, the same in training, inference and evaluation.
+"""Preprocessing of a subject, shared by training, inference and evaluation.
 
 Doncenco 2022, sections 2.2 (grid, intensities) and 2.3 (condition).
 """
@@ -34,7 +34,12 @@ def label_channels(condition: str, label_encoding: str) -> int:
         UserError: an unknown condition or encoding.
     """
     if label_encoding not in ENCODINGS:
-        raise UserError(f"label_encoding: one of {ENCODINGS}", repr(label_encoding), "label_encoding", "choose one")
+        raise UserError(
+            f"label_encoding: one of {ENCODINGS}",
+            repr(label_encoding),
+            "label_encoding",
+            "give --label_encoding one_hot or values",
+        )
     return len(condition_values(condition)) if label_encoding == "one_hot" else 1
 
 

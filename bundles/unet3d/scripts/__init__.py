@@ -1,4 +1,4 @@
-"""What belongs to this bundle alone: the network, its patches, and test-time flips."""
+"""Code of unet3d alone: the network, its patches, and test-time flips."""
 
 from pathlib import Path
 

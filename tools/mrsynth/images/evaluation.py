@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from mrsynth.errors import UserError
-from mrsynth.files import write_csv, write_json
+from mrsynth.files import unwritable, write_csv, write_json
+from mrsynth.home import cache_home
 from mrsynth.images.per_class import record_of_class
 from mrsynth.images.pictures import sheet
 from mrsynth.images.reading import ImagesOf
 from mrsynth.images.stacks import ImageDataset
 from mrsynth.metrics import LEAST_IMAGES, ClassObedience, Features, mean_sd_text, realism, realism_table
+from mrsynth.metrics.realism import Images
 
 SHOWN = 10
 """Images of each class on the contact sheet."""
@@ -26,7 +30,7 @@ class Evaluation:
     """Run it for ``<output_dir>/evaluation/``: ``realism.json``, ``realism.csv``, ``contact_sheet.png``.
 
     Args:
-        make: gives images of a class; see :class:`~mrsynth.images.Maker`.
+        make: gives so many images of a class from a number on; see :class:`~mrsynth.images.Maker`.
         dataset: real images.
         classes: their names.
         channels: names of the channels.
@@ -35,15 +39,15 @@ class Evaluation:
         settings: of data and network.
         output_dir: folder.
         training: real images of other subjects than those of ``dataset``, for the classifier of ``obedience``.
-        count: images of each set in a draw, and synthetic images of a class.
-        draws: how often images are drawn.
+        count: images of each set in a draw, as far as there are as many real ones.
+        draws: how often images are drawn; each draw has synthetic images of its own.
         seed: of all draws.
         obedience: whether the synthetic images of several classes are of theirs; None for no such test.
     """
 
     def __init__(
         self,
-        make: Callable[[int, int], torch.Tensor],
+        make: Callable[[int, int, int], torch.Tensor],
         dataset: ImageDataset,
         classes: Sequence[str],
         channels: Sequence[str],
@@ -80,8 +84,9 @@ class Evaluation:
                 )
         found, groups, rows, made = {}, [], [], []
         for number, (name, part) in enumerate(parts.items()):
-            fake = self.make(number, self.count)
-            made.append(fake)
+            fake = self.synthetic(number, min(self.count, len(part)))
+            first = [fake[i] for i in range(min(len(fake), max(SHOWN, self.obedience.count if self.obedience else 0)))]
+            made.append(torch.stack(first))
             options = {"draws": self.draws, "count": self.count, "seed": self.seed}
             real = ImagesOf(part)
             found[name] = realism(real, fake, self.features, progress=lambda x: tqdm(x, desc="draws"), **options)
@@ -91,7 +96,7 @@ class Evaluation:
             shown = part.sample(SHOWN, self.seed)
             title = f", {name}" if len(self.classes) > 1 else ""
             kinds = len(self.channels)
-            groups += [(f"real{title}", shown[:, :kinds]), (f"synthetic{title}", fake[: len(shown), :kinds])]
+            groups += [(f"real{title}", shown[:, :kinds]), (f"synthetic{title}", made[-1][: len(shown), :kinds])]
             rows += [
                 {"class": name, "measure": measure, "of": pair, **value}
                 for measure, by in found[name]["measures"].items()
@@ -112,10 +117,37 @@ class Evaluation:
         print(f"\nMade in {self.folder}:\n  realism.json, realism.csv, contact_sheet.png", flush=True)
         return result
 
+    def synthetic(self, number: int, count: int) -> Images:
+        """``draws`` times ``count`` images of a class, in a scratch file below the cache folder: no draw shares any."""
+        home = cache_home()
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=home) as scratch:
+                for draw in range(self.draws):
+                    images = self.make(number, count, draw * count)
+                    scratch.write(images.numpy().tobytes())
+                scratch.flush()
+                return Scratch(np.memmap(scratch, np.float32, "r").reshape(-1, *images.shape[1:]))
+        except OSError as error:
+            raise unwritable(home, error) from error
+
     def _by_class(self, dataset: ImageDataset) -> list[torch.Tensor]:
         """Images of each class, as many as the classifier uses."""
         numbers = range(len(self.classes))
         return [dataset.sample(self.obedience.count, self.seed, number) for number in numbers]  # type: ignore[union-attr]
+
+
+class Scratch:
+    """Images `(C, H, W)` of an array `(N, C, H, W)` on disk, by number."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.from_numpy(np.array(self.images[index]))
 
 
 def obedience_table(result: Mapping[str, Any], classes: Sequence[str]) -> str:

@@ -57,15 +57,15 @@ class Maker:
         self.classes, self.seed, self.batch_size = classes, seed, batch_size
 
     @torch.no_grad()
-    def __call__(self, of_class: int, count: int) -> torch.Tensor:
-        """``count`` images of a class, `(count, C, H, W)` float32 on the CPU, cut to [-1, 1].
+    def __call__(self, of_class: int, count: int, first: int = 0) -> torch.Tensor:
+        """Images ``first`` to ``first + count`` of a class, `(count, C, H, W)` float32 on the CPU, cut to [-1, 1].
 
         Raises:
             UserError: no images.
         """
         _at_least_one(count)
         self.network.eval()
-        latents = [latent(self.latent_size, self.seed, n, of_class, self.classes) for n in range(count)]
+        latents = [latent(self.latent_size, self.seed, n, of_class, self.classes) for n in range(first, first + count)]
         parts = torch.stack(latents).split(self.batch_size)
         made = [self.inferer(part.to(self.device), self.network).float().cpu() for part in parts]
         return torch.cat(made).clamp(-1, 1)

@@ -1,4 +1,4 @@
-"""How real, how faithful, how diverse synthetic images are; and how well a segmentation overlaps with its truth."""
+"""Realism, fidelity and diversity of synthetic images, and the overlap of a segmentation with its reference."""
 
 from mrsynth.metrics.checkerboard import PowerSpectrum, checkerboard_energy
 from mrsynth.metrics.contrast import contrast, shell

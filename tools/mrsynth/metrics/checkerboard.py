@@ -1,4 +1,4 @@
-"""The grid that a generator leaves: energy at the frequencies of its upsampling steps (Odena et al. 2016,
+"""Checkerboard artefacts: energy at the frequencies of a generator's upsampling steps (Odena et al. 2016,
 "Deconvolution and checkerboard artifacts"; the spectra as in Durall et al. 2020 and Frank et al. 2020).
 
 A layer that doubles the size, the n-th from the end, can leave a pattern that repeats every 2^n pixels. All of its
@@ -78,7 +78,7 @@ class PowerSpectrum:
     def power(self) -> torch.Tensor:
         """Mean power, `(H, W)`; frequency 0 at the first element, as :func:`torch.fft.fft2` has it."""
         if not self.count:
-            raise UserError("at least one image", "none", "the power spectrum", "see that there are images")
+            raise UserError("at least one image", "none", "the power spectrum", "call update(images) first")
         return self._sum / self.count
 
     def _add(self, count: int, power: torch.Tensor) -> None:
@@ -121,7 +121,12 @@ def checkerboard_energy(
         spectrum.update(images)
     power = spectrum.power.numpy()
     if power.mean() < NOTHING:
-        raise UserError("images with something in them", "constant ones", "the images", "see how they were made")
+        raise UserError(
+            "images with something in them",
+            "constant ones",
+            "the images",
+            "check the generator's output range; images are in [-1, 1]",
+        )
     height, width = power.shape
     logarithm = np.log10(np.maximum(power, FLOOR * power.mean()))
 

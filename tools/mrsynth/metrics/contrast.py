@@ -1,4 +1,4 @@
-"""How a region stands out from the brain around it."""
+"""Contrast of a region against the brain around it."""
 
 from __future__ import annotations
 

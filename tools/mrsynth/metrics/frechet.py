@@ -211,7 +211,7 @@ def _trace_of_root(real: GaussianStatistics, fake: GaussianStatistics) -> float:
 def frechet_extrapolated(
     real: FeatureMatrix, fake: FeatureMatrix, *, sizes: int = 10, repeats: int = 2, seed: int = 0
 ) -> dict[str, float]:
-    """What the Fréchet distance tends to as the images become many (Chong and Forsyth 2020, "Effectively unbiased FID
+    """Limit of the Fréchet distance for many images (Chong and Forsyth 2020, "Effectively unbiased FID
     and Inception score").
 
     The distance falls with the number of images N as a + b / N; a is found by a straight line through the distances of
@@ -237,7 +237,10 @@ def frechet_extrapolated(
     one, other = feature_pair(real, fake, least=20)
     if sizes < 3 or repeats < 1:
         raise UserError(
-            "at least 3 sizes and 1 repeat", f"{sizes} and {repeats}", "frechet_extrapolated", "ask for more"
+            "at least 3 sizes and 1 repeat",
+            f"{sizes} and {repeats}",
+            "frechet_extrapolated",
+            "give sizes=3 or more and repeats=1 or more",
         )
     random, most = np.random.default_rng(seed), min(len(one), len(other))
     counts, distances = [], []

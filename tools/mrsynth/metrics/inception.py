@@ -149,7 +149,7 @@ class InceptionV3(nn.Module):
     def __init__(self, variant: str = "fid") -> None:
         super().__init__()
         if variant not in CLASSES:
-            raise UserError(f"one of {list(CLASSES)}", repr(variant), "variant of Inception-v3", "choose one")
+            raise UserError(f"one of {list(CLASSES)}", repr(variant), "variant of Inception-v3", "give variant='fid'")
         tensorflow = variant == "fid"
         mean = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=not tensorflow)
         # the comments give what comes out of each line

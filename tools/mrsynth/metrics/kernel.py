@@ -4,7 +4,7 @@ Inception's pool3 features it is the KID).
 It is the squared maximum mean discrepancy under the kernel (x.y / D + 1)^3, by the estimator without bias: for two
 independent samples of one distribution it is 0 on average, whatever their size, so a single value may be below 0, and
 that of a set and itself is. Lower is better. Unlike the Fréchet distance it assumes no Gaussian, and does not grow as
-images become few.
+the number of images falls.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def kernel_distance(
             f"at least one subset, of 2 to {smaller} images",
             f"{subsets} of {size}",
             "subsets and subset_size of the kernel distance",
-            "change these, or give more images",
+            f"give subsets=1 or more and subset_size from 2 to {smaller}, or more images",
         )
     random = np.random.default_rng(seed)
     whole = max(len(one), len(other)) <= WHOLE

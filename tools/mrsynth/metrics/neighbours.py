@@ -1,5 +1,5 @@
-"""What the nearest neighbours of images in a space of features tell: precision and recall, density and coverage, and
-the accuracy of a 1-nearest-neighbour classifier.
+"""Measures from nearest neighbours in feature space: precision and recall, density and coverage, and the accuracy of a
+1-nearest-neighbour classifier.
 
 Distances are Euclidean, between all pairs, exact. Every product of features is summed in float64; the distance is then
 rounded to float32, and two images whose features agree to float32 are at distance 0, so that ties are ties whatever the
@@ -127,7 +127,7 @@ def nearest_neighbour_accuracy(real: FeatureMatrix, fake: FeatureMatrix) -> dict
 def _pair(real: FeatureMatrix, fake: FeatureMatrix, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Both sets, about their common mean: distances are the same, and lose fewer digits."""
     if k < 1:
-        raise UserError("a neighbour from 1 up", f"k = {k}", "k of a measure by nearest neighbours", "give another k")
+        raise UserError("a neighbour from 1 up", f"k = {k}", "k, the number of the neighbour", "give k=1 or more")
     one, other = feature_pair(real, fake, least=k + 1)
     centre = (one.mean(dim=0) + other.mean(dim=0)) / 2
     return one - centre, other - centre

@@ -1,4 +1,5 @@
-"""Whether images are of the class they were made as: a classifier of real images is asked."""
+"""Classification accuracy score: does a classifier that is trained on real images recognise the class of synthetic
+ones?"""
 
 from __future__ import annotations
 
@@ -27,16 +28,16 @@ BATCH = 48
 class ClassObedience:
     """Balanced accuracy of a network trained on real images, on real ones that it has not seen and on synthetic ones.
 
-    Haarburger 2019 made patches of a class for the sake of such a classifier (section 1). From 0 to 1, chance being
-    1 / classes; synthetic images are as obedient as can be told where they reach the accuracy on real ones, and typical
-    of their class, rather than as varied as real ones, where they surpass it.
+    Haarburger 2019 makes patches of a class to train such a classifier (section 1). From 0 to 1; chance is 1 / classes.
+    Synthetic images that reach the accuracy on real ones show their class as clearly as real images do. An accuracy
+    above that on real images means that they are typical of their class, and less varied than real ones.
 
     The network is a small DenseNet of all channels, from scratch: AdamW with one cycle of the learning rate, classes
     drawn equally, each batch in one of the eight orientations of a square. It is trained ``draws`` times, each time
     with other weights and draws.
 
     Args:
-        centre: share of each side, about the middle, that makes the class; the rest is not seen.
+        centre: central share of each side that the classifier sees.
         iterations: of a training, of 48 images each.
         draws: trainings.
         count: images of a class that are used, at most, of each set.
@@ -57,10 +58,12 @@ class ClassObedience:
         device: torch.device | str = "cpu",
     ) -> None:
         if not 0 < centre <= 1:
-            raise UserError("0 < centre <= 1", str(centre), "centre", "correct it")
+            raise UserError(
+                "0 < centre <= 1", str(centre), "centre", "give a number such as 0.5; 1.0 is the whole image"
+            )
         for name, number in (("iterations", iterations), ("draws", draws), ("count", count)):
             if number < 1:
-                raise UserError(f"{name} of the classifier: at least 1", str(number), name, "correct it")
+                raise UserError(f"{name} of the classifier: at least 1", str(number), name, f"give {name}=1 or more")
         self.centre, self.iterations, self.draws, self.count = centre, iterations, draws, count
         self.seed, self.device = seed, torch.device(device)
 
@@ -71,7 +74,7 @@ class ClassObedience:
         fake: Sequence[torch.Tensor],
         progress: Callable[[Any], Any] = iter,
     ) -> dict[str, Any]:
-        """Train and ask.
+        """Train the classifier and apply it.
 
         Args:
             training: by class, images `(N, C, H, W)` in [-1, 1].

@@ -1,6 +1,6 @@
 """How well a segmentation agrees with its reference: Dice, 95% Hausdorff distance, sensitivity, precision, per region.
 
-Where a region is empty there is one convention: both empty, the segmentation is right (Dice, sensitivity and precision
+Empty regions: if both are empty the segmentation is correct (Dice, sensitivity and precision
 1, distance 0 mm); one of them empty, it is as wrong as it can be (0, 0 and 0; the distance is the diagonal of the
 volume, 373 mm for BraTS, as its own evaluation counts). The volume is the one that is scored: on the grid ``training``
 it is what was cut out, so with ``crop: brain`` the diagonal is that of each subject's own box, and differs from one to

@@ -1,9 +1,9 @@
-"""How real and how diverse images are: every measure over several draws, between two anchors computed the same way.
+"""Realism and diversity of synthetic images: all measures over several draws, between two anchors.
 
-A figure such as a Fréchet distance says little by itself: it depends on the features, on the number of images and on
-the data. So each comes with its features' name, the number of images and the seed, as the mean and spread over draws of
-images (Haarburger 2019, section 4.1, took ten), and beside it stand the same measures of two anchors: one half of the
-real images against the other (as good as it gets), and noise against real images (as if nothing had been learnt).
+A Fréchet distance alone says little, since it depends on the features, the number of images and the data. Each result
+therefore states its features, the number of images and the seed, and gives mean and standard deviation over draws
+(Haarburger 2019, section 4.1: ten). Two anchors are measured in the same way: one half of the real images against the
+other (the best possible value), and noise against real images (a generator that has learned nothing).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mrsynth.metrics.two_sample import classifier_two_sample_test
 from mrsynth.metrics.variety import WINDOW, ms_ssim_variety
 
 PAIRS = ("synthetic", "half of real", "noise")
-"""What is compared with real images: what is judged, and the anchors."""
+"""What is compared with real images: the synthetic images and the two anchors."""
 
 ON_FEATURES = {
     "frechet": "Fréchet distance, lower is better",
@@ -168,40 +168,48 @@ def realism(
 ) -> dict[str, Any]:
     """All measures of ``fake`` against ``real``, with their anchors.
 
-    Each draw takes as many images of each of two sets, without replacement; the halves of the real images share none.
+    A draw takes ``count`` different images of each set. Draws of a set share no images where it has ``draws`` times
+    ``count`` of them (Haarburger 2019, section 4.1: "10 different sets of real and fake samples"). Otherwise each draw
+    takes its images from the whole set, so that draws share images and the spread over draws is too small: 0 where each
+    draw takes the same images. The result says which applies.
+
+    The anchor "half of real" compares two disjoint halves. Where there are fewer than 2 x ``count`` real images, its
+    draws are smaller than those of the other pairs, and its Fréchet distance is somewhat greater than at ``count``.
 
     Args:
         real: images in [-1, 1], `(N, C, H, W)` or anything with a length that gives `(C, H, W)` by number.
         fake: likewise.
         features: of the images.
         draws: how often the images are drawn.
-        count: images of each set in a draw; half of the real ones, or all of the fake ones, where these are fewer.
+        count: images of each set in a draw; all of the smaller set where it has fewer. None takes all.
         seed: of all draws.
         progress: wraps the draws, such as ``tqdm``.
 
     Returns:
-        ``features`` (name), ``dimensions``, ``real`` and ``fake`` (images there are), ``count`` (in a draw), ``draws``,
-        ``seed``; ``measures``: by name, then by :data:`PAIRS`, ``mean``, ``sd`` and ``n``; ``frechet_extrapolated``,
-        what the distance tends to with many images (None of fewer than 20); ``few``: whether there are fewer images
-        than features.
+        ``features`` (name), ``dimensions``, ``real`` and ``fake`` (images there are), ``count`` (in a draw),
+        ``count_half`` (the same of "half of real"), ``draws``, ``shared``: whether draws share ``real`` and ``fake``
+        images, ``seed``; ``measures``: by name, then by :data:`PAIRS`, ``mean``, ``sd`` and ``n``;
+        ``frechet_extrapolated``, the limit of the distance for many images (None of fewer than 20); ``few``: whether
+        there are fewer images than features.
 
     Raises:
         UserError: too few images, no draws, or sizes that differ.
     """
     if draws < 1:
-        raise UserError("at least one draw", str(draws), "draws", "correct it")
+        raise UserError("at least one draw", str(draws), "draws", "give draws=1 or more")
     for name, images in (("real", real), ("fake", fake)):
         need = 2 * LEAST_IMAGES if name == "real" else LEAST_IMAGES
         if len(images) < need:
-            raise UserError(f"at least {need} {name} images", str(len(images)), name, "give more")
+            raise UserError(f"at least {need} {name} images", str(len(images)), name, f"give {need} images or more")
     if real[0].shape != fake[0].shape:
         raise UserError(
             f"fake images of the real ones' channels and size, {tuple(real[0].shape)}",
             str(tuple(fake[0].shape)),
             "fake",
-            "resize one of them",
+            "resize the fake images to the real ones' size, and give them the same channels",
         )
-    taken = min(count or len(real), len(real) // 2, len(fake))
+    taken = min(count or len(real), len(real), len(fake))
+    half = min(taken, len(real) // 2)
     of_real, mean, sd = features_of(real, features)
     of_fake = features_of(fake, features)[0]
     noise = Noise(taken, real[0].shape, mean, sd, seed)
@@ -210,15 +218,16 @@ def realism(
         of_real, of_fake, of_noise = standardised(of_real, of_fake, of_noise)
     found: dict[str, dict[str, list[float]]] = {name: {pair: [] for pair in PAIRS} for name in ON_FEATURES | ON_IMAGES}
     for draw in progress(range(draws)):
-        random = np.random.default_rng([seed, draw])
-        order, chosen = random.permutation(len(real)), random.permutation(len(fake))[:taken]
-        half, other = order[:taken], order[taken : 2 * taken]
-        pairs = {"synthetic": of_fake[chosen], "half of real": of_real[other], "noise": of_noise}
-        shown: dict[str, Images] = {"synthetic": Some(fake, chosen), "half of real": Some(real, other), "noise": noise}
-        for pair in PAIRS:
-            values = feature_measures(of_real[half], pairs[pair], seed + draw) | image_measures(
-                shown[pair], seed + draw
-            )
+        of_draw, chosen = drawn(len(real), taken, draws, draw, seed), drawn(len(fake), taken, draws, draw, seed + 1)
+        order = np.random.default_rng([seed, draw]).permutation(len(real))
+        one, other = order[:half], order[half : 2 * half]
+        pairs: dict[str, tuple[torch.Tensor, torch.Tensor, Images]] = {
+            "synthetic": (of_real[of_draw], of_fake[chosen], Some(fake, chosen)),
+            "half of real": (of_real[one], of_real[other], Some(real, other)),
+            "noise": (of_real[of_draw], of_noise, noise),
+        }
+        for pair, (reference, compared, images) in pairs.items():
+            values = feature_measures(reference, compared, seed + draw) | image_measures(images, seed + draw)
             for name, value in values.items():
                 found[name][pair].append(value)
     measures = {
@@ -230,7 +239,9 @@ def realism(
         "real": len(real),
         "fake": len(fake),
         "count": taken,
+        "count_half": half,
         "draws": draws,
+        "shared": {name: share(len(images), taken, draws) for name, images in (("real", real), ("fake", fake))},
         "seed": seed,
         "few": taken <= of_real.shape[1],
         "measures": measures,
@@ -238,6 +249,18 @@ def realism(
         if min(len(real), len(fake)) >= EXTRAPOLATED
         else None,
     }
+
+
+def share(available: int, taken: int, draws: int) -> bool:
+    """Whether draws of ``taken`` of the ``available`` images share some: there are too few for all draws."""
+    return draws * taken > available
+
+
+def drawn(available: int, taken: int, draws: int, draw: int, seed: int) -> np.ndarray:
+    """Numbers of the images of one draw: ``taken`` of ``available``, no image in two draws where there are enough."""
+    if share(available, taken, draws):
+        return np.random.default_rng([seed, draw]).permutation(available)[:taken]
+    return np.random.default_rng(seed).permutation(available)[draw * taken : (draw + 1) * taken]
 
 
 def standardised(real: torch.Tensor, *others: torch.Tensor) -> list[torch.Tensor]:
@@ -259,6 +282,11 @@ def realism_table(result: Mapping[str, Any], title: str = "") -> str:
         f"mean (sd) over {result['draws']} draws of {result['count']} images of each set, of {result['real']} real and "
         f"{result['fake']} synthetic; seed {result['seed']}"
     )
+    if result["count_half"] < result["count"]:
+        lines.append(f"half of real: draws of {result['count_half']} images, half of the {result['real']} real ones")
+    if result["draws"] > 1 and (names := [name for name in ("real", "fake") if result["shared"][name]]):
+        kinds = " and ".join({"real": "real", "fake": "synthetic"}[name] for name in names)
+        lines.append(f"draws share {kinds} images, of which there are too few for all draws: the sd is too small")
     lines.append(f"features: {result['features']}")
     if result["few"]:
         rank, towards = result["count"] - 1, result["frechet_extrapolated"]
@@ -278,7 +306,7 @@ class Sampled(Protocol):
 
 
 class RealismValidator:
-    """What a training is watched by: the measures of synthetic images against real ones, each class for itself.
+    """Validation of a training: the measures of synthetic images against real ones, class by class.
 
     It stands where :func:`mrsynth.training.run_handlers` expects an evaluator: ``run(epoch)``, then ``state.metrics``:
     the mean over the classes of each measure (of fewer than ten real images the distance alone), and of several classes
@@ -315,7 +343,12 @@ class RealismValidator:
         self.also_best = dict(also_best or {})
         self.images = [real.sample(count, seed, number) for number in range(len(self.classes))]
         if empty := [name for name, images in zip(classes, self.images, strict=True) if not len(images)]:
-            raise UserError("real images of each class", f"none of {empty}", "validation_images", "give some")
+            raise UserError(
+                "real images of each class",
+                f"none of {empty}",
+                "validation_images",
+                "give --validation_images 10 or more, or a split with more validation subjects",
+            )
         self.real = [features(images) for images in self.images]
         self.state = ValidatorState()
         self.said = False

@@ -1,4 +1,4 @@
-"""What the measures of realism are given: a matrix of features for each set of images, or the images themselves.
+"""Checks of what the measures of realism take: a feature matrix for each set of images, or the images themselves.
 
 Feature matrices are `(N, D)`, one row an image, NumPy or torch, of any real type; all arithmetic is in float64.
 """
@@ -39,7 +39,7 @@ def feature_matrix(features: FeatureMatrix, name: str = "features", least: int =
             f"at least {least} images",
             f"{len(matrix)}",
             f"the features of the {name} images",
-            "give more images, or leave this measure out",
+            "give more images, or omit this measure",
         )
     bad = ~torch.isfinite(matrix).all(dim=1)
     if bad.any():
@@ -91,7 +91,7 @@ def image_batches(images: torch.Tensor | Iterable[torch.Tensor], least_size: int
                 "batches of images (N, C, H, W), or of volumes (N, C, X, Y, Z)",
                 f"an array of shape {tuple(batch.shape)}",
                 "the images",
-                "give a grey image one channel",
+                "give a single-channel image a channel axis: images[:, None]",
             )
         if not len(batch):
             continue
@@ -109,10 +109,15 @@ def image_batches(images: torch.Tensor | Iterable[torch.Tensor], least_size: int
                 f"images of at least {least_size} pixels along each axis",
                 " x ".join(map(str, shape[1:])),
                 "the images",
-                "give larger images, or leave this measure out",
+                "give larger images, or omit this measure",
             )
         if not torch.isfinite(batch).all():
-            raise UserError("finite intensities", "NaN or infinity", "the images", "see how these images were written")
+            raise UserError(
+                "finite intensities",
+                "NaN or infinity",
+                "the images",
+                "replace NaN and infinity, or remove these images",
+            )
         yield batch.detach().to("cpu", torch.float32)
     if first is None:
-        raise UserError("at least one image", "none", "the images", "see that the folder or the list has images in it")
+        raise UserError("at least one image", "none", "the images", "give a folder or a datalist that contains images")

@@ -75,7 +75,7 @@ class SegmenterEncoder(nn.Module):
                 "volumes with a brain: background is exactly -1, and not everywhere",
                 "a volume that is nothing but background",
                 "images",
-                "look at the images; leave such a volume out",
+                "remove this volume from the set",
             )
         low, high = bounding_box(brain.cpu().numpy())
         box = (slice(None), *(slice(a, b) for a, b in zip(low, high, strict=True)))

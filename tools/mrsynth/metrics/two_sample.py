@@ -1,4 +1,4 @@
-"""Classifier two-sample test: can a classifier learn to tell fake from real? (Lopez-Paz and Oquab 2017, "Revisiting
+"""Classifier two-sample test: can a classifier separate fake from real images? (Lopez-Paz and Oquab 2017, "Revisiting
 classifier two-sample tests")."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CLASSIFIERS = ("logistic", "mlp")
 def classifier_two_sample_test(
     real: FeatureMatrix, fake: FeatureMatrix, *, classifier: str = "logistic", folds: int | None = None, seed: int = 0
 ) -> dict[str, float | str | int]:
-    """Accuracy with which a classifier tells real from fake images that it was not trained on.
+    """Accuracy of a real-or-fake classifier on images that it was not trained on.
 
     From 0 to 1; 0.5 is best (the two cannot be told apart), 1 worst. Of unequal sets the larger gives as many images
     as the smaller has, drawn at random, so chance is 0.5. Features are standardised by the training part.
@@ -48,10 +48,12 @@ def classifier_two_sample_test(
             than folds), or a classifier of another name.
     """
     if classifier not in CLASSIFIERS:
-        raise UserError(" or ".join(CLASSIFIERS), classifier, "classifier of the two-sample test", "give one of these")
+        raise UserError(
+            " or ".join(CLASSIFIERS), classifier, "classifier of the two-sample test", "give classifier='logistic'"
+        )
     if folds is not None and folds < 2:
         raise UserError(
-            "2 folds or more, or None", f"{folds}", "folds of the two-sample test", "give another number of folds"
+            "2 folds or more, or None", f"{folds}", "folds of the two-sample test", "give folds=5, or folds=None"
         )
     pair = [rows.numpy() for rows in feature_pair(real, fake, least=max(10, folds or 0))]
     random, images = np.random.default_rng(seed), min(map(len, pair))

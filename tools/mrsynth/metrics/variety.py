@@ -1,4 +1,4 @@
-"""How alike the images of one set are: the mean MS-SSIM of random pairs.
+"""Diversity of a set of images: the mean MS-SSIM of random pairs.
 
 Odena et al. 2017, "Conditional image synthesis with auxiliary classifier GANs".
 """
@@ -63,7 +63,7 @@ def ms_ssim_variety(
             "two images and one pair or more",
             f"{count} images, {pairs} pairs",
             "the images whose variety is measured",
-            "give more of them, or leave this measure out",
+            "give two images or more and pairs=1 or more, or omit this measure",
         )
     drawn = _pairs(count, pairs, np.random.default_rng(seed))
     stream = image_batches(

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from mrsynth.conventions import LABELS, SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.files import atomic_folder, write_json
+from mrsynth.manifest import in_section
 from mrsynth.synthesis.intensities import mapping, own_scale
 from mrsynth.synthesis.provenance import Recipe, cleared, digest, versions
 from mrsynth.training import ResultWriter
@@ -39,12 +40,11 @@ def parents_in(
         record: of the weights, with ``subjects``; None where none take part.
 
     Raises:
-        UserError: no such section, or subjects whom the weights have not seen: a held-out subject must not become
-            part of a training set.
+        UserError: what :func:`mrsynth.manifest.in_section` raises, such as for phantoms with weights that were trained
+            on a dataset; or subjects whom the weights have not seen: a held-out subject must not become part of a
+            training set.
     """
-    if section not in subjects:
-        raise UserError(f"a section, one of {sorted(subjects)}", repr(section), "section", "choose one of these")
-    items = [dict(item) for item in subjects[section]]
+    items = in_section(subjects, section, record, "weights")
     if record is None:
         return items
     strangers = sorted({item["subject"] for item in items} - set(record["subjects"]))
