@@ -36,7 +36,7 @@ LABEL_NAMES = {BACKGROUND: "background", CORE: "core", OEDEMA: "oedema", ENHANCI
 MOST_LINES = 40
 """Bad subjects named in one message; the rest are counted."""
 
-_CHECKS_VERSION = 1  # raise it when check_subject changes, so that cached results are not used
+_CHECKS_VERSION = 2  # raise it when check_subject changes, so that cached results are not used
 
 
 def index(
@@ -160,7 +160,7 @@ def _check_all(root: Path, found: Found, workers: int, use_cache: bool) -> dict[
         todo = [i for i in files if i not in facts]
         pool = ThreadPoolExecutor(workers)
         try:
-            running = {pool.submit(check_subject, files[i]): i for i in todo}
+            running = {pool.submit(check_subject, files[i], found.names.channels): i for i in todo}
             quiet = True if len(todo) < 20 else None  # None: only on a terminal
             for done in tqdm(as_completed(running), "checking", len(todo), disable=quiet, unit=" subjects"):
                 facts[running[done]] = done.result()
