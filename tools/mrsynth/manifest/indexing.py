@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -26,7 +26,7 @@ from mrsynth.conventions import BACKGROUND, CORE, ENHANCING, OEDEMA, SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.files import write_json
 from mrsynth.home import cache_home
-from mrsynth.manifest.cards import GENERIC, Card, card_ids, load_card
+from mrsynth.manifest.cards import Card, card_ids, load_card
 from mrsynth.manifest.check import SubjectFacts, check_subject
 from mrsynth.manifest.folders import Found, Subject, find_subjects
 from mrsynth.manifest.patients import read_patients
@@ -42,7 +42,7 @@ _CHECKS_VERSION = 2  # raise it when check_subject changes, so that cached resul
 def index(
     root: str | os.PathLike,
     out: str | os.PathLike | None = None,
-    dataset: str | None = None,
+    dataset: str | Sequence[str] | None = None,
     skip_bad: bool = False,
     seed: int = 0,
     split: str = "random",
@@ -53,13 +53,15 @@ def index(
     same_patient: str | os.PathLike | None = None,
     workers: int | None = None,
     use_cache: bool = True,
+    label: bool = True,
 ) -> dict[str, Any]:
     """Find the subjects of a folder, read and check all their files, split them, and write a datalist.
 
     Args:
         root: the folder as downloaded and unpacked, or one a few levels above the subjects.
         out: the datalist to write (.json); None writes nothing.
-        dataset: id of a dataset card, for folders whose names do not say what their label values mean.
+        dataset: id of a dataset card, for folders whose names do not say what their label values mean; or several,
+            with commas between them, to use releases with the same label values together.
         skip_bad: leave unusable subjects out and list them under ``skipped``, instead of stopping.
         seed: of the split.
         split: ``random``, or ``ordered`` for the first subjects in order as training part.
@@ -70,6 +72,7 @@ def index(
         same_patient: JSON or CSV that names the same patient's subjects; they stay on one side.
         workers: threads that read and check; 2 by default.
         use_cache: reuse what an earlier index found in files that have not changed since.
+        label: False keeps subjects that have no label, for work that needs none.
 
     Returns:
         the datalist with absolute paths. In the written file, paths below its own folder are relative to it.
@@ -80,7 +83,7 @@ def index(
     """
     root = Path(os.path.abspath(Path(root).expanduser()))
     patients = read_patients(same_patient) if same_patient else {}
-    found = find_subjects(root, dataset)
+    found = find_subjects(root, dataset, label)
     for subject in found.subjects:
         subject.patient = patients.get(subject.id) or patients.get(subject.patient or "") or subject.patient
     options: dict[str, Any] = {"mode": split, "seed": seed, "validation": validation, "test": test}
@@ -152,7 +155,7 @@ def _check_all(root: Path, found: Found, workers: int, use_cache: bool) -> dict[
     files = {
         subject.id: {kind: paths[0] for kind, paths in subject.files.items()}
         for subject in found.subjects
-        if not subject.name_problems(found.names.kinds)
+        if not subject.name_problems(found.kinds)
     }
     with _cache(root, use_cache) as cached:
         keys = {subject_id: _key(paths) for subject_id, paths in files.items()}
@@ -214,7 +217,7 @@ def _key(files: Mapping[str, Path]) -> str:
 
 def _refuse_unclear(root: Path, found: Found, facts: Mapping[str, SubjectFacts]) -> None:
     """Refuse names of no known release with labels that could follow more than one convention."""
-    if found.labels.id != GENERIC:
+    if found.labels.published:
         return
     values = {value for fact in facts.values() if not fact.problems for value in fact.values}
     if not values or (ENHANCING in values and 3 not in values):
@@ -228,7 +231,7 @@ def _refuse_unclear(root: Path, found: Found, facts: Mapping[str, SubjectFacts])
         f"values {sorted(values)} in subjects whose names are those of no known release; the conventions are\n    "
         + "\n    ".join(meanings),
         root,
-        "say with --dataset whose convention it is, one of "
+        "pass --dataset with the one whose convention it is: "
         + ", ".join(i for i in card_ids() if load_card(i).label_map),
     )
 
@@ -237,7 +240,7 @@ def _bad_subjects(found: Found, facts: Mapping[str, SubjectFacts]) -> list[dict[
     """``{"subject", "why"}`` of each subject that cannot be used, in order."""
     bad = []
     for subject in found.subjects:
-        why = subject.name_problems(found.names.kinds)
+        why = subject.name_problems(found.kinds)
         if subject.id in facts:
             why += facts[subject.id].problems + _foreign_values(subject, facts[subject.id], found.labels)
         if why:
@@ -284,6 +287,7 @@ def _datalist(
 def _item(subject: Subject) -> dict[str, Any]:
     files = {kind: str(paths[0]) for kind, paths in subject.files.items()}
     image: str | list[str] = files["image"] if "image" in files else [files[sequence] for sequence in SEQUENCES]
-    item = {"image": image, "label": files["label"], "subject": subject.id}
+    item = {"image": image, "subject": subject.id}
+    item.update({"label": files["label"]} if "label" in files else {})
     item.update({key: value for key in ("grade", "patient") if (value := getattr(subject, key))})
     return item

@@ -114,7 +114,7 @@ def in_section(
 
     Args:
         subjects: datalist items by section.
-        section: one of them.
+        section: one of them, or ``all``.
         record: of the weights that are used on the items; given, it must be of the same cohort.
         weights: their file, for the message.
 
@@ -122,16 +122,18 @@ def in_section(
         UserError: no such section, nobody in it, or phantoms for weights that were trained on none, or the other way
             round.
     """
-    if section not in subjects:
-        raise UserError(f"a section, one of {sorted(subjects)}", repr(section), "section", "choose one of these")
-    if not subjects[section]:
+    if section not in (*subjects, "all"):
+        known = [*sorted(subjects), "all"]
+        raise UserError(f"a section: {', '.join(known)}", repr(section), "section", "pass --section with one of these")
+    chosen = [item for part in subjects.values() for item in part] if section == "all" else subjects[section]
+    if not chosen:
         raise UserError(
             "at least one subject",
             f"none in section {section!r}",
             "dataset_dir or datalist",
-            "make a split with such a part, or choose another section",
+            f"pass another --section, or give a split with subjects for {section}",
         )
-    items = [dict(item) for item in subjects[section]]
+    items = [dict(item) for item in chosen]
     if record is not None:
         _check_cohort(record, items, weights)
     return items
