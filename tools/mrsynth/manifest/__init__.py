@@ -2,6 +2,7 @@
 
 from mrsynth.manifest.cards import Card, card_ids, load_card
 from mrsynth.manifest.datalist import load_datalist, resolve_datalist, training_datalist
+from mrsynth.manifest.fingerprints import fingerprint, fingerprints
 from mrsynth.manifest.indexing import index, summary, write_datalist
 from mrsynth.manifest.lineage import check_lineage, check_overlap, held_out, in_section, patients_of, with_ancestors
 from mrsynth.manifest.patients import read_patients
@@ -13,6 +14,8 @@ __all__ = [
     "card_ids",
     "check_lineage",
     "check_overlap",
+    "fingerprint",
+    "fingerprints",
     "held_out",
     "in_section",
     "index",

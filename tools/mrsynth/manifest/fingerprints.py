@@ -16,6 +16,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from mrsynth.errors import UserError
+from mrsynth.manifest.background import NoBackground, zero_background
 
 
 def fingerprint_of(volumes: Iterable[np.ndarray]) -> str:
@@ -44,8 +45,7 @@ def fingerprint(item: Mapping[str, Any]) -> str:
     """
     if item.get("fingerprint"):
         return str(item["fingerprint"])
-    from mrsynth.manifest.background import NoBackground, zero_background
-    from mrsynth.manifest.check import UnreadableFile, read_volume
+    from mrsynth.manifest.check import UnreadableFile, read_volume  # which fingerprints what it reads
 
     files = [item["image"]] if isinstance(item["image"], str) else list(item["image"])
     volumes = []

@@ -34,6 +34,7 @@ class Subject:
     grade: str | None = None
     patient: str | None = None
     folder: str = ""
+    fingerprint: str = ""
 
     def name_problems(self, kinds: Iterable[str]) -> list[str]:
         """What can be said against it from the names alone: files missing, files there twice."""

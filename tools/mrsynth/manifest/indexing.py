@@ -4,7 +4,8 @@ The datalist is JSON in the form of the Medical Segmentation Decathlon: ``name``
 ``licence``, ``modality``, ``labels``, ``label_map`` (value in the files: value in this project), ``channels``
 (None, or which channels of a 4D file are t1, t1ce, t2, flair), ``split`` (how it was made), the lists
 ``training``, ``validation`` and ``test``, ``skipped`` and ``warnings``. An item has ``image`` (four paths in
-the order of ``SEQUENCES``, or one 4D file), ``label``, ``subject`` and, where known, ``grade`` and ``patient``.
+the order of ``SEQUENCES``, or one 4D file), ``label``, ``subject``, ``fingerprint`` of the images and, where known,
+``grade`` and ``patient``.
 """
 
 from __future__ import annotations
@@ -105,13 +106,19 @@ def index(
     good = [subject for subject in found.subjects if subject.id not in bad]
     if not good:
         raise UserError("at least one subject that can be used", "none:\n" + _listed(skipped), root, "repair the files")
+    for subject in good:
+        subject.fingerprint = facts[subject.id].fingerprint
     datalist = _datalist(found, good, _split(good, options), options)
     datalist["skipped"] = skipped
-    datalist["warnings"] = found.warnings + [
-        f"{s.id}: {facts[s.id].outside} of {facts[s.id].tumour} labelled voxels lie outside the brain"
-        for s in good
-        if facts[s.id].outside
-    ]
+    datalist["warnings"] = (
+        found.warnings
+        + _same_images(good)
+        + [
+            f"{s.id}: {facts[s.id].outside} of {facts[s.id].tumour} labelled voxels lie outside the brain"
+            for s in good
+            if facts[s.id].outside
+        ]
+    )
     if out is not None:
         write_datalist(out, datalist)
     return datalist
@@ -248,6 +255,13 @@ def _bad_subjects(found: Found, facts: Mapping[str, SubjectFacts]) -> list[dict[
     return bad
 
 
+def _same_images(subjects: Sequence[Subject]) -> list[str]:
+    """Warnings of subjects that have the same images under several ids."""
+    first: dict[str, str] = {}
+    pairs = [(s.id, first.setdefault(s.fingerprint, s.id)) for s in subjects]
+    return [f"{i} has the same images as {other}: leave one of them out" for i, other in pairs if i != other]
+
+
 def _foreign_values(subject: Subject, facts: SubjectFacts, card: Card) -> list[str]:
     allowed = card.label_map or {}
     foreign = [value for value in facts.values if value not in allowed]
@@ -289,5 +303,5 @@ def _item(subject: Subject) -> dict[str, Any]:
     image: str | list[str] = files["image"] if "image" in files else [files[sequence] for sequence in SEQUENCES]
     item = {"image": image, "subject": subject.id}
     item.update({"label": files["label"]} if "label" in files else {})
-    item.update({key: value for key in ("grade", "patient") if (value := getattr(subject, key))})
+    item.update({key: value for key in ("grade", "patient", "fingerprint") if (value := getattr(subject, key))})
     return item

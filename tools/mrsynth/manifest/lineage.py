@@ -6,13 +6,17 @@ generator's weights were trained on; all of them stand in ``derived_from``.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mrsynth.conventions import PHANTOM_PREFIX
 from mrsynth.errors import UserError
+from mrsynth.manifest.fingerprints import fingerprints
 from mrsynth.manifest.splits import SECTIONS
+
+_LOG = logging.getLogger(__name__)
 
 MOST_NAMES = 20
 """Subjects named in a message; the rest are counted."""
@@ -79,17 +83,19 @@ def patients_of(subjects: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str
 
 
 def check_overlap(record: Mapping[str, Any], items: Iterable[Mapping[str, Any]], what: object = "weights") -> None:
-    """Refuse subjects to evaluate on whom the weights have seen, be it in another scan of the same patient.
+    """Refuse subjects to evaluate on whom the weights have seen, be it under another id or in another scan.
 
     Args:
-        record: of the weights: ``subjects``, those of their training, and ``patients``, patient by subject id where
-            known.
+        record: of the weights: ``subjects``, those of their training, ``patients``, patient by subject id where
+            known, and ``fingerprints`` of their images by subject id. Where there are no fingerprints, ids and patients
+            decide, and a log line says so.
         items: datalist items that are held out.
         what: the checkpoint or datalist to name in the message.
 
     Raises:
         UserError: naming the subjects.
     """
+    items = list(items)
     held_out = {item["subject"]: item.get("patient") for item in items}
     patients = {**held_out, **record.get("patients", {})}
     seen = set(record["subjects"])
@@ -102,6 +108,7 @@ def check_overlap(record: Mapping[str, Any], items: Iterable[Mapping[str, Any]],
             what,
             "hold out other subjects, or train without these",
         )
+    _refuse_renamed(record, items, what)
 
 
 def in_section(
@@ -119,8 +126,8 @@ def in_section(
         weights: their file, for the message.
 
     Raises:
-        UserError: no such section, nobody in it, or phantoms for weights that were trained on none, or the other way
-            round.
+        UserError: no such section, nobody in it, a training subject under another id, or phantoms for weights that
+            were trained on none, or the other way round.
     """
     if section not in (*subjects, "all"):
         known = [*sorted(subjects), "all"]
@@ -136,6 +143,7 @@ def in_section(
     items = [dict(item) for item in chosen]
     if record is not None:
         _check_cohort(record, items, weights)
+        _refuse_renamed(record, items, weights)
     return items
 
 
@@ -162,6 +170,26 @@ def held_out(
     items = in_section(subjects, section, record, weights)
     check_overlap(record, items, weights)
     return items
+
+
+def _refuse_renamed(record: Mapping[str, Any], items: Sequence[Mapping[str, Any]], what: object) -> None:
+    """Refuse images on which the weights were trained under another subject's id."""
+    others = [item for item in items if item.get("image") and item["subject"] not in set(record["subjects"])]
+    if not others:
+        return
+    if not record.get("fingerprints"):
+        if record["subjects"]:
+            _LOG.warning("%s records no fingerprints of its training images: subjects are told apart by id alone", what)
+        return
+    trained = {text: subject for subject, text in record["fingerprints"].items()}
+    same = [f"{i} has the images of {trained[text]}" for i, text in fingerprints(others).items() if text in trained]
+    if same:
+        raise UserError(
+            "subjects whose images are not among those that the weights were trained on",
+            f"{len(same)} training subjects under another id:\n    " + "\n    ".join(_capped(same)),
+            what,
+            "leave these subjects out of the datalist, or train without them",
+        )
 
 
 def _check_cohort(record: Mapping[str, Any], items: Sequence[Mapping[str, Any]], weights: object) -> None:

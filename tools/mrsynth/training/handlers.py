@@ -50,6 +50,7 @@ class RunHandlers:
         network: whose weights go to ``model.pt`` (a generator's moving average, say).
         subjects: ids of the training subjects; for synthetic ones their parents too.
         patients: patient by subject id, where known; recorded with the weights.
+        fingerprints: of the training images, by subject id; recorded with the weights.
         test_subjects: datalist items that a resumed checkpoint must not have seen.
         settings: plain facts that a resumed run must share, such as the grid and the seed. The engine's own
             hyper-parameters (optimisers, parts of the game) are recorded and compared too.
@@ -85,7 +86,9 @@ class RunHandlers:
         montage_every: int = 1,
         checkpoint_every: int = 1,
         next_command: str = "",
+        fingerprints: Mapping[str, str] | None = None,
     ) -> None:
+        self.fingerprints = dict(sorted((fingerprints or {}).items()))
         self.models, self.logs = Path(output_dir) / "models", Path(output_dir) / "logs"
         self.network, self.subjects, self.test_subjects = network, sorted(set(subjects)), list(test_subjects)
         self.patients = {i: patient for i, patient in sorted((patients or {}).items()) if i in self.subjects}
@@ -272,6 +275,7 @@ class RunHandlers:
                     "hyperparameters": self.hyperparameters,
                     "subjects": self.subjects,
                     "patients": self.patients,
+                    "fingerprints": self.fingerprints,
                     "metrics": self.best.get(file, {}) if self.validator else {},
                 }
                 save_weights(self.network, self.models / file, record)
@@ -311,6 +315,7 @@ class RunHandlers:
             "hyperparameters": self.hyperparameters,
             "subjects": self.subjects,
             "patients": self.patients,
+            "fingerprints": self.fingerprints,
             "best": self.best,
             "latest": dict(getattr(engine, "latest", {})),
         }
