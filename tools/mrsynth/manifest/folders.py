@@ -37,7 +37,7 @@ class Subject:
     fingerprint: str = ""
 
     def name_problems(self, kinds: Iterable[str]) -> list[str]:
-        """What can be said against it from the names alone: files missing, files there twice."""
+        """Problems that the file names alone show: files that are missing or duplicated."""
         problems = []
         twice = {kind: paths for kind, paths in self.files.items() if len(paths) > 1}
         folders = sorted({str(path.parent) for paths in twice.values() for path in paths})
@@ -54,7 +54,7 @@ class Subject:
 
 @dataclass
 class Found:
-    """The subjects of a folder, the card whose names they bear, and the card whose labels count."""
+    """The subjects of a folder, the card that their file names follow, and the card that their labels follow."""
 
     subjects: list[Subject]
     names: Card
@@ -109,7 +109,7 @@ def find_subjects(root: Path, dataset: str | Sequence[str] | None = None, label:
         counts = ", ".join(f"{card_id} ({len(subjects)} subjects)" for card_id, subjects in hits.items())
         together = _same_convention([load_card(card_id) for card_id in hits])
         do = f"pass --dataset {','.join(hits)} to use them together, or " if together else ""
-        do += f"pass --dataset {next(iter(hits))} (or another of them), or give the folder of one dataset"
+        do += f"pass --dataset {next(iter(hits))} (or another of them), or pass the folder of one dataset"
         raise UserError("subjects of one dataset", counts, root, do)
     if hits:
         ((card_id, subjects),) = hits.items()
@@ -122,7 +122,7 @@ def find_subjects(root: Path, dataset: str | Sequence[str] | None = None, label:
         "subjects in one of these layouts, up to a few folders below:\n    " + "\n    ".join(layouts),
         f"{sum(len(files) for _, files in tree)} files, none of them named so",
         root,
-        "unpack the archives, or give the folder that holds the subjects",
+        "unpack the archives, or pass the folder that holds the subjects",
     )
 
 
@@ -216,7 +216,7 @@ def _refuse_synthetic(tree: list[tuple[str, list[str]]]) -> None:
                 "subjects as their dataset publishes them",
                 "synthetic ones, whose parents an index of the folder would lose",
                 folder,
-                "give the datalist.json that was written beside them (--datalist)",
+                "pass --datalist with the datalist.json that was written beside them",
             )
 
 
@@ -237,7 +237,7 @@ def _group(tree: list[tuple[str, list[str]]], card: Card) -> dict[str, Subject]:
                     subject.files.setdefault(kind, []).append(Path(folder, name))
                     break
         if card.subject_folder and (match := card.subject_folder.search(relative)):
-            _subject(subjects, match, relative + "/", folder)  # so that an empty one is noticed
+            _subject(subjects, match, relative + "/", folder)  # so that an empty folder is reported
     return dict(sorted(subjects.items(), key=lambda item: natural(item[0])))
 
 
@@ -271,7 +271,7 @@ def _finish(
             f"subjects of {names.id} with labels",
             f"{len(unpublished)} subjects of its validation or test part, whose labels were never published",
             root,
-            "give the folder of the training part",
+            "pass the folder of the training part, or --label False where no label is needed",
         )
     if unpublished:
         warnings.append(
@@ -301,7 +301,7 @@ def _check_decathlon(path: Path, card: Card) -> None:
     expected = {int(value): text for value, text in card.about["labels"].items()}
     if {value: _plain(text) for value, text in labels.items()} != {v: _plain(t) for v, t in expected.items()}:
         raise UserError(
-            f"labels of {card.id}: {expected}", f"{labels}", path, "say with --dataset whose labels they are"
+            f"labels of {card.id}: {expected}", f"{labels}", path, "pass --dataset with the card whose labels they are"
         )
     channels = card.about.get("file_channels")
     if channels and [text.lower() for text in modality] != [text.lower() for text in channels]:

@@ -100,12 +100,17 @@ def index(
             f"{found.labels.id} says",
             f"{len(skipped)} of {len(found.subjects)} subjects cannot be used:\n" + _listed(skipped),
             root,
-            "download or repair these, or go on without them (--skip_bad)",
+            "replace these files, or pass --skip_bad to go on without these subjects",
         )
     bad = {entry["subject"] for entry in skipped}
     good = [subject for subject in found.subjects if subject.id not in bad]
     if not good:
-        raise UserError("at least one subject that can be used", "none:\n" + _listed(skipped), root, "repair the files")
+        raise UserError(
+            "at least one subject that can be used",
+            "none:\n" + _listed(skipped),
+            root,
+            "replace these files, or pass another folder",
+        )
     for subject in good:
         subject.fingerprint = facts[subject.id].fingerprint
     datalist = _datalist(found, good, _split(good, options), options)

@@ -1,7 +1,7 @@
 """Whose data is in whose: no subject, and none of its synthetic descendants, on two sides of a split.
 
 A synthetic subject descends from the donor of its tumour, the recipient of it, and every subject that the
-generator's weights were trained on; all of them stand in ``derived_from``.
+generator's weights were trained on; ``derived_from`` lists all of them.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def check_lineage(
             "each patient, and all that is made of them, in one part; no synthetic subject in the test part",
             f"{len(found)} conflicts:\n    " + "\n    ".join(_capped(found)),
             where,
-            "make the split anew, or make the synthetic subjects from training subjects alone",
+            "write a new split with python -m mrsynth index, or make synthetic subjects from training subjects only",
         )
 
 
@@ -179,7 +179,7 @@ def _refuse_renamed(record: Mapping[str, Any], items: Sequence[Mapping[str, Any]
         return
     if not record.get("fingerprints"):
         if record["subjects"]:
-            _LOG.warning("%s records no fingerprints of its training images: subjects are told apart by id alone", what)
+            _LOG.warning("%s records no fingerprints of its training images: only ids decide who is unseen", what)
         return
     trained = {text: subject for subject, text in record["fingerprints"].items()}
     same = [f"{i} has the images of {trained[text]}" for i, text in fingerprints(others).items() if text in trained]

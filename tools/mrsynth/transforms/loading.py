@@ -63,7 +63,7 @@ class LoadSubjectd(MapTransform):
                 f"files of {' and '.join(str(key) for key in self.keys)}",
                 there,
                 item.get("subject", "datalist"),
-                "give them in the datalist, or leave the subject out",
+                "add them to the datalist, or leave the subject out",
             )
         files: dict[Hashable, list] = {}
         for key in self.key_iterator(item):
@@ -152,6 +152,6 @@ def map_labels(label: np.ndarray, label_map: Mapping[int, int] | None, where: ob
             f"label values {sorted(table)}",
             f"values {np.unique(label)[:20].tolist()}",
             where,
-            "state the dataset (its card holds the label map), or correct the label",
+            "pass --dataset with the release whose label values these are, or replace the label file",
         )
     return mapped
