@@ -468,7 +468,7 @@ def test_second_index_reads_nothing_and_a_changed_file_is_read_again(tmp_path, m
     first = index(tmp_path / "data")
     read = []
     check = indexing.check_subject
-    monkeypatch.setattr(indexing, "check_subject", lambda files: read.append(files["label"].parent) or check(files))
+    monkeypatch.setattr(indexing, "check_subject", lambda files, _: read.append(files["label"].parent) or check(files))
     assert index(tmp_path / "data") == first
     assert read == []
     (folders[2] / f"{folders[2].name}_t1.nii.gz").write_bytes(b"")

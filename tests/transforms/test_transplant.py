@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from mrsynth.transforms import TumorTransplantd, bounding_box, transplant
+from mrsynth.transforms import CopyPasted, TumorTransplantd, bounding_box, transplant
 
 
 def item(subject, name: str) -> dict:
@@ -141,3 +141,13 @@ def test_when_no_transplant_is_good_enough_it_says_so_after_the_set_tries(pool, 
 def test_a_single_subject_has_no_donor(pool, refused):
     with refused(expected="two subjects", where="S0", do="add subjects"):
         TumorTransplantd()({**pool[0], "donors": pool[:1]})
+
+
+def test_an_item_without_donors_is_refused_with_what_to_pass(pool, refused):
+    with refused(expected="donors", do='{**item, "donors": dataset}'):
+        TumorTransplantd()(pool[0])
+
+
+def test_a_copy_without_a_donor_is_refused_with_what_to_pass(pool, refused):
+    with refused(expected="donor", do='{**item, "donor": other}'):
+        CopyPasted()(pool[0])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader
 
 HERE = Path(__file__).resolve().parent
 BUNDLES = HERE.parents[1] / "bundles"
@@ -22,9 +22,7 @@ SHARED = ("common", "images", "segmenters")
 def generated() -> dict[Path, str]:
     """The text of each generated config by its path."""
     loader = FileSystemLoader(HERE)
-    environment = Environment(
-        loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True
-    )
+    environment = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     files = sorted(path for path in HERE.glob("*/*.json") if path.parent.name not in SHARED)
     return {
         BUNDLES / path.parent.name / "configs" / path.name: environment.get_template(

@@ -8,6 +8,7 @@ from mrsynth.manifest.datalist import (
     training_datalist,
     training_subjects,
 )
+from mrsynth.manifest.fingerprints import fingerprint, fingerprints
 from mrsynth.manifest.indexing import index, summary, write_datalist
 from mrsynth.manifest.lineage import check_lineage, check_overlap, held_out, in_section, patients_of, with_ancestors
 from mrsynth.manifest.patients import read_patients
@@ -20,6 +21,8 @@ __all__ = [
     "check_lineage",
     "check_overlap",
     "evaluation_subjects",
+    "fingerprint",
+    "fingerprints",
     "held_out",
     "in_section",
     "index",

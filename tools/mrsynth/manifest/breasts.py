@@ -194,5 +194,5 @@ def _refuse(faults: Sequence[str], expected: str, where: Path) -> None:
             expected,
             f"{len(faults)} faults:\n    " + "\n    ".join(faults[:MOST_LINES]) + more,
             where,
-            "correct the tables, or the datalist",
+            "edit these lines of the tables or of the datalist",
         )

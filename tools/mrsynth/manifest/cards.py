@@ -6,8 +6,10 @@ The index reads folders by them, so a card's ``files`` entry is both documentati
     "files": {
         "subject": "BraTS2021_\\\\d{5}",                 # regular expression of a subject's id
         "pattern": "{subject}_{kind}\\\\.nii(\\\\.gz)?",   # of a file, from the subject on
-        "kinds": {"t1": "t1", ..., "label": "seg"}      # the part of the name that tells t1 from t2
+        "kinds": {"t1": "t1", ..., "label": "seg"}      # the part of the name that tells t1 from t2; "*": any usual one
     }
+
+Upper and lower case are the same.
 
 A group ``(?P<patient>...)`` inside ``subject`` marks the part that two time points of a patient share.
 """
@@ -25,6 +27,15 @@ from mrsynth.errors import UserError
 
 GENERIC = "brats_layout"
 """The card of folders in BraTS' layout whose names belong to no known release."""
+
+USUAL_NAMES = {
+    "t1": "t1[nw]?",
+    "t1ce": "t1w?[_-]?(?:ce|c|gd|post|contrast)",
+    "t2": "t2w?",
+    "flair": "flair|t2f|t2[_-]?flair",
+    "label": "seg|segmentation|label",
+}
+"""What the files of a subject are usually called, as regular expressions."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,11 @@ class Card:
     kinds: tuple[str, ...]
     label_map: dict[int, int] | None
     channels: list[int] | None
+
+    @property
+    def published(self) -> bool:
+        """Whether it is a dataset with a labelling convention of its own, and not just a way to name files."""
+        return bool(self.about.get("published", True))
 
     @property
     def indexable(self) -> bool:
@@ -78,7 +94,7 @@ def load_card(card_id: str) -> Card:
             f"one of the datasets that have a card: {', '.join(sorted(cards))}",
             f"{card_id!r}",
             "--dataset",
-            "choose one of them, or add a card to data_manifest/",
+            "pass --dataset with one of these, or add a card to data_manifest/",
         )
     return cards[card_id]
 
@@ -99,13 +115,17 @@ def _parse(about: dict[str, Any]) -> Card:
     folder = None
     if files:
         subject = f"(?P<subject>{files['subject']})"
-        kind = "(?:" + "|".join(f"(?P<{name}>{part})" for name, part in kinds.items()) + ")"
+        kind = (
+            "(?:"
+            + "|".join(f"(?P<{name}>{USUAL_NAMES[name] if part == '*' else part})" for name, part in kinds.items())
+            + ")"
+        )
         pattern = files["pattern"].replace("{subject}", subject).replace("{kind}", kind)
-        patterns.append(FilePattern(re.compile(f"(?:^|/){pattern}$"), None))
+        patterns.append(FilePattern(re.compile(f"(?:^|/){pattern}$", re.IGNORECASE), None))
         for extra in files.get("exceptions", []):
-            patterns.append(FilePattern(re.compile(f"(?:^|/){extra['pattern']}$"), extra["kind"]))
-        if about["id"] != GENERIC:  # any folder's name would fit the generic one
-            folder = re.compile(f"(?:^|/){subject}$")
+            patterns.append(FilePattern(re.compile(f"(?:^|/){extra['pattern']}$", re.IGNORECASE), extra["kind"]))
+        if about.get("published", True):  # a layout's folders have any name
+            folder = re.compile(f"(?:^|/){subject}$", re.IGNORECASE)
     return Card(
         id=about["id"],
         about=about,

@@ -7,7 +7,9 @@ which depends on the dataset's card, so that the facts can be cached.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import itertools
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ import SimpleITK as sitk
 from isal import igzip, igzip_lib
 
 from mrsynth.conventions import SEQUENCES
+from mrsynth.manifest.background import NoBackground, zero_background
+from mrsynth.manifest.fingerprints import fingerprint_of
 
 AFFINE_TOLERANCE = 1e-3
 """Largest difference (mm, or mm a voxel) between the affines of one subject's files."""
@@ -38,29 +42,33 @@ class SubjectFacts:
         problems: reasons not to use it, each naming its file; empty if it is sound.
         values: label values that occur, 0 left out, sorted.
         tumour: number of labelled voxels.
-        outside: number of those where every sequence is zero.
+        outside: number of those where every sequence is background.
+        fingerprint: of the images; see :mod:`mrsynth.manifest.fingerprints`. Empty if they have problems.
     """
 
     problems: list[str] = field(default_factory=list)
     values: list[int] = field(default_factory=list)
     tumour: int = 0
     outside: int = 0
+    fingerprint: str = ""
 
 
-def check_subject(files: Mapping[str, Path]) -> SubjectFacts:
+def check_subject(files: Mapping[str, Path], channels: Sequence[int] | None = None) -> SubjectFacts:
     """Read all files of a subject and check them against each other.
 
     Args:
-        files: ``label`` (a 3D file) and either the four sequences (3D files each) or ``image`` (one 4D file
-            whose last axis is the sequence).
+        files: either the four sequences (3D files each) or ``image`` (one 4D file whose last axis is the sequence),
+            and ``label`` (a 3D file) where there is one.
+        channels: those of a 4D file that are t1, t1ce, t2, flair.
     """
     facts = SubjectFacts()
-    label = _read(files["label"], facts, "label")
+    label = _read(files["label"], facts, "label") if "label" in files else None
     where = None
     if label is not None:
         where = _check_label(files["label"], label[0], facts)
-    lit = np.zeros(facts.tumour, dtype=bool)  # labelled voxels at which some sequence is not zero
+    lit = np.zeros(facts.tumour, dtype=bool)  # labelled voxels at which some sequence shows brain
     reference = (files["label"], *label) if label is not None else None
+    sound: dict[str, np.ndarray] = {}
     for kind, path in files.items():
         if kind == "label":
             continue
@@ -72,18 +80,21 @@ def check_subject(files: Mapping[str, Path]) -> SubjectFacts:
             if voxels.ndim != 4 or voxels.shape[3] != len(SEQUENCES):
                 facts.problems.append(f"{path}: shape {voxels.shape}, where a 4D file (x, y, z, 4) was expected")
                 continue
-            volumes = [voxels[..., i] for i in range(voxels.shape[3])]
+            order = SEQUENCES if channels is None else [SEQUENCES[channels.index(i)] for i in range(len(SEQUENCES))]
+            volumes = {sequence: voxels[..., i] for i, sequence in enumerate(order)}
         else:
-            volumes = [voxels]
-        for i, volume in enumerate(volumes):
-            _check_volume(f"{path}, channel {i}" if kind == "image" else f"{path}", volume, facts)
+            volumes = {kind: voxels}
+        for i, (sequence, volume) in enumerate(volumes.items()):
+            name = f"{path}, channel {i}" if kind == "image" else f"{path}"
+            volumes[sequence] = _check_volume(name, volume, facts)
         if reference is None:
-            reference = (path, volumes[0], affine)
-        elif difference := _grid_difference(volumes[0], affine, reference[1], reference[2]):
+            reference = (path, voxels[..., 0] if kind == "image" else voxels, affine)
+        elif difference := _grid_difference(next(iter(volumes.values())), affine, reference[1], reference[2]):
             facts.problems.append(f"{path} and {reference[0].name} are on different grids: {difference}")
         elif where is not None:
-            for volume in volumes:
+            for volume in volumes.values():
                 lit |= volume.ravel("F")[where] != 0
+        sound |= volumes
     if where is not None and not facts.problems:
         facts.outside = int(np.count_nonzero(~lit))
         if facts.outside > MOST_OUTSIDE * facts.tumour:
@@ -91,6 +102,8 @@ def check_subject(files: Mapping[str, Path]) -> SubjectFacts:
                 f"{files['label']}: {facts.outside} of {facts.tumour} labelled voxels lie outside the brain, "
                 "so it is probably another subject's label or has lost its position"
             )
+    if not facts.problems:
+        facts.fingerprint = fingerprint_of(sound[sequence] for sequence in SEQUENCES)
     return facts
 
 
@@ -112,7 +125,8 @@ def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Voxels of a .nii, .nii.gz or .mha file, axes x, y, z (and sequence), and its affine of shape (4, 4).
 
     The file is read to its end, so a truncated one does not pass. Integers stay integers unless the header
-    scales them. The affine is RAS, in millimetres.
+    scales them. Axes of length 1 after the third are dropped. The affine is RAS, in millimetres: the sform, or the
+    qform where there is no sform. Where they disagree by more than a voxel, a warning says so, once per file.
 
     Raises:
         UnreadableFile: it cannot be read.
@@ -129,7 +143,8 @@ def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
         # igzip inflates several times faster than zlib, and lets other threads run
         data = igzip.decompress(data) if packed else data
         nifti = nib.Nifti1Image.from_stream(io.BytesIO(memoryview(data)[:MOST_HEADER]))
-        return _voxels(nifti.dataobj, data), np.asarray(nifti.affine, dtype=float)
+        _warn_of_two_positions(nifti, path)
+        return _without_single_axes(_voxels(nifti.dataobj, data)), np.asarray(nifti.affine, dtype=float)
     except EOFError as error:
         raise UnreadableFile("truncated, the compressed stream ends too early") from error
     except (igzip.BadGzipFile, igzip_lib.IsalError) as error:  # type: ignore[misc]  # wrong stub
@@ -158,6 +173,26 @@ def _voxels(proxy: Any, data: bytes) -> np.ndarray:
     return voxels * np.float32(proxy.slope) + np.float32(proxy.inter)
 
 
+def _without_single_axes(voxels: np.ndarray) -> np.ndarray:
+    """``(X, Y, Z, 1)`` as ``(X, Y, Z)``, and ``(X, Y, Z, 1, C)`` as ``(X, Y, Z, C)``."""
+    return voxels.reshape(*voxels.shape[:3], *(n for n in voxels.shape[3:] if n > 1), order="F")
+
+
+def _warn_of_two_positions(nifti: nib.Nifti1Image, path: Path) -> None:
+    """Warn of a header whose sform and qform put some corner of the volume more than a voxel apart."""
+    (sform, has_sform), (qform, has_qform) = nifti.get_sform(coded=True), nifti.get_qform(coded=True)
+    if not (has_sform and has_qform):
+        return
+    corners = np.array([*itertools.product(*((0, n - 1) for n in (*nifti.shape, 1, 1)[:3]))])
+    apart = np.linalg.norm(nib.affines.apply_affine(sform, corners) - nib.affines.apply_affine(qform, corners), axis=1)
+    if apart.max() > max(nib.affines.voxel_sizes(sform)):
+        warnings.warn(
+            f"{path}: sform and qform differ by up to {apart.max():.1f} mm; the sform is used. "
+            "If it is wrong, copy the qform over it with another tool",
+            stacklevel=3,
+        )
+
+
 def _read(path: Path, facts: SubjectFacts, kind: str) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         voxels, affine = read_volume(path)
@@ -170,14 +205,16 @@ def _read(path: Path, facts: SubjectFacts, kind: str) -> tuple[np.ndarray, np.nd
     return voxels, affine
 
 
-def _check_volume(name: str, volume: np.ndarray, facts: SubjectFacts) -> None:
-    if volume.dtype.kind not in "iufb":
-        facts.problems.append(f"{name}: voxels of type {volume.dtype}, where numbers were expected")
-    elif volume.dtype.kind == "f" and not np.isfinite(volume).all():
-        n = int(np.count_nonzero(~np.isfinite(volume)))
-        facts.problems.append(f"{name}: {n} voxels are NaN or infinite")
-    elif not volume.any():
-        facts.problems.append(f"{name}: all voxels are zero")
+def _check_volume(name: str, volume: np.ndarray, facts: SubjectFacts) -> np.ndarray:
+    """The volume with background 0, or as it is where it has a problem, which is noted."""
+    try:
+        volume = zero_background(volume)
+    except NoBackground as error:
+        facts.problems.append(f"{name}: {error}")
+    else:
+        if not volume.any():
+            facts.problems.append(f"{name}: all voxels are zero, or of one value")
+    return volume
 
 
 def _check_label(path: Path, label: np.ndarray, facts: SubjectFacts) -> np.ndarray | None:

@@ -68,7 +68,7 @@ def load_datalist(
             "a datalist of items with 'image', 'subject' and mostly 'label', whose files are there",
             f"{len(faults)} faults:\n    " + "\n    ".join(faults[:MOST_LINES]) + more,
             where,
-            "correct it, or make it anew with python -m mrsynth index",
+            "edit these items, or write a new datalist: python -m mrsynth index --root DIR --out FILE",
         )
     check_lineage(content, where=where, folder=folder)
     return parts
@@ -103,7 +103,7 @@ def resolve_datalist(
     if datalist:
         return load_datalist(datalist, sections)
     if not dataset_dir:
-        raise UserError("dataset_dir or datalist", "neither", "config", "give --dataset_dir DIR or --datalist FILE")
+        raise UserError("dataset_dir or datalist", "neither", "config", "pass --dataset_dir DIR or --datalist FILE")
     found = index(dataset_dir, **options)
     print(summary(found), flush=True)
     return load_datalist(found, sections)
@@ -136,6 +136,7 @@ def evaluation_subjects(
     datalist: str | os.PathLike | Mapping[str, Any] | None,
     output_dir: str | os.PathLike,
     split: Mapping[str, Any],
+    label: bool = True,
 ) -> dict[str, list[dict[str, Any]]]:
     """The subjects that trained weights are used on: by default those of the datalist that the training wrote.
 
@@ -143,11 +144,12 @@ def evaluation_subjects(
         dataset_dir, datalist: see :func:`resolve_datalist`.
         output_dir: of the training.
         split: see :func:`training_subjects`.
+        label: whether every subject must have a label.
 
     Raises:
         UserError: as :func:`resolve_datalist`.
     """
-    return resolve_datalist(dataset_dir, datalist, output_dir=output_dir, **split)
+    return resolve_datalist(dataset_dir, datalist, output_dir=output_dir, label=label, **split)
 
 
 def training_datalist(output_dir: str | os.PathLike) -> str | None:
@@ -172,14 +174,17 @@ def _read(source: str | os.PathLike | Mapping[str, Any]) -> tuple[Mapping[str, A
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(
-            "a datalist in JSON", f"not JSON: {error}", path, "make it anew with python -m mrsynth index"
+            "a datalist in JSON",
+            f"not JSON: {error}",
+            path,
+            "write a new one: python -m mrsynth index --root DIR --out FILE",
         ) from error
     if not isinstance(content, dict):
         raise UserError(
             "a JSON object with the lists training, validation, test",
             f"a JSON {type(content).__name__}",
             path,
-            "make it anew with python -m mrsynth index",
+            "write a new one: python -m mrsynth index --root DIR --out FILE",
         )
     return content, path.parent, str(path)
 

@@ -4,7 +4,8 @@ The datalist is JSON in the form of the Medical Segmentation Decathlon: ``name``
 ``licence``, ``modality``, ``labels``, ``label_map`` (value in the files: value in this project), ``channels``
 (None, or which channels of a 4D file are t1, t1ce, t2, flair), ``split`` (how it was made), the lists
 ``training``, ``validation`` and ``test``, ``skipped`` and ``warnings``. An item has ``image`` (four paths in
-the order of ``SEQUENCES``, or one 4D file), ``label``, ``subject`` and, where known, ``grade`` and ``patient``.
+the order of ``SEQUENCES``, or one 4D file), ``label``, ``subject``, ``fingerprint`` of the images and, where known,
+``grade`` and ``patient``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -26,7 +27,7 @@ from mrsynth.conventions import BACKGROUND, CORE, ENHANCING, OEDEMA, SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.files import write_json
 from mrsynth.home import cache_home
-from mrsynth.manifest.cards import GENERIC, Card, card_ids, load_card
+from mrsynth.manifest.cards import Card, card_ids, load_card
 from mrsynth.manifest.check import SubjectFacts, check_subject
 from mrsynth.manifest.folders import Found, Subject, find_subjects
 from mrsynth.manifest.patients import read_patients
@@ -36,13 +37,13 @@ LABEL_NAMES = {BACKGROUND: "background", CORE: "core", OEDEMA: "oedema", ENHANCI
 MOST_LINES = 40
 """Bad subjects named in one message; the rest are counted."""
 
-_CHECKS_VERSION = 1  # raise it when check_subject changes, so that cached results are not used
+_CHECKS_VERSION = 2  # raise it when check_subject changes, so that cached results are not used
 
 
 def index(
     root: str | os.PathLike,
     out: str | os.PathLike | None = None,
-    dataset: str | None = None,
+    dataset: str | Sequence[str] | None = None,
     skip_bad: bool = False,
     seed: int = 0,
     split: str = "random",
@@ -53,13 +54,15 @@ def index(
     same_patient: str | os.PathLike | None = None,
     workers: int | None = None,
     use_cache: bool = True,
+    label: bool = True,
 ) -> dict[str, Any]:
     """Find the subjects of a folder, read and check all their files, split them, and write a datalist.
 
     Args:
         root: the folder as downloaded and unpacked, or one a few levels above the subjects.
         out: the datalist to write (.json); None writes nothing.
-        dataset: id of a dataset card, for folders whose names do not say what their label values mean.
+        dataset: id of a dataset card, for folders whose names do not say what their label values mean; or several,
+            with commas between them, to use releases with the same label values together.
         skip_bad: leave unusable subjects out and list them under ``skipped``, instead of stopping.
         seed: of the split.
         split: ``random``, or ``ordered`` for the first subjects in order as training part.
@@ -70,6 +73,7 @@ def index(
         same_patient: JSON or CSV that names the same patient's subjects; they stay on one side.
         workers: threads that read and check; 2 by default.
         use_cache: reuse what an earlier index found in files that have not changed since.
+        label: False keeps subjects that have no label, for work that needs none.
 
     Returns:
         the datalist with absolute paths. In the written file, paths below its own folder are relative to it.
@@ -80,7 +84,7 @@ def index(
     """
     root = Path(os.path.abspath(Path(root).expanduser()))
     patients = read_patients(same_patient) if same_patient else {}
-    found = find_subjects(root, dataset)
+    found = find_subjects(root, dataset, label)
     for subject in found.subjects:
         subject.patient = patients.get(subject.id) or patients.get(subject.patient or "") or subject.patient
     options: dict[str, Any] = {"mode": split, "seed": seed, "validation": validation, "test": test}
@@ -96,19 +100,30 @@ def index(
             f"{found.labels.id} says",
             f"{len(skipped)} of {len(found.subjects)} subjects cannot be used:\n" + _listed(skipped),
             root,
-            "download or repair these, or go on without them (--skip_bad)",
+            "replace these files, or pass --skip_bad to go on without these subjects",
         )
     bad = {entry["subject"] for entry in skipped}
     good = [subject for subject in found.subjects if subject.id not in bad]
     if not good:
-        raise UserError("at least one subject that can be used", "none:\n" + _listed(skipped), root, "repair the files")
+        raise UserError(
+            "at least one subject that can be used",
+            "none:\n" + _listed(skipped),
+            root,
+            "replace these files, or pass another folder",
+        )
+    for subject in good:
+        subject.fingerprint = facts[subject.id].fingerprint
     datalist = _datalist(found, good, _split(good, options), options)
     datalist["skipped"] = skipped
-    datalist["warnings"] = found.warnings + [
-        f"{s.id}: {facts[s.id].outside} of {facts[s.id].tumour} labelled voxels lie outside the brain"
-        for s in good
-        if facts[s.id].outside
-    ]
+    datalist["warnings"] = (
+        found.warnings
+        + _same_images(good)
+        + [
+            f"{s.id}: {facts[s.id].outside} of {facts[s.id].tumour} labelled voxels lie outside the brain"
+            for s in good
+            if facts[s.id].outside
+        ]
+    )
     if out is not None:
         write_datalist(out, datalist)
     return datalist
@@ -152,7 +167,7 @@ def _check_all(root: Path, found: Found, workers: int, use_cache: bool) -> dict[
     files = {
         subject.id: {kind: paths[0] for kind, paths in subject.files.items()}
         for subject in found.subjects
-        if not subject.name_problems(found.names.kinds)
+        if not subject.name_problems(found.kinds)
     }
     with _cache(root, use_cache) as cached:
         keys = {subject_id: _key(paths) for subject_id, paths in files.items()}
@@ -160,7 +175,7 @@ def _check_all(root: Path, found: Found, workers: int, use_cache: bool) -> dict[
         todo = [i for i in files if i not in facts]
         pool = ThreadPoolExecutor(workers)
         try:
-            running = {pool.submit(check_subject, files[i]): i for i in todo}
+            running = {pool.submit(check_subject, files[i], found.names.channels): i for i in todo}
             quiet = True if len(todo) < 20 else None  # None: only on a terminal
             for done in tqdm(as_completed(running), "checking", len(todo), disable=quiet, unit=" subjects"):
                 facts[running[done]] = done.result()
@@ -214,7 +229,7 @@ def _key(files: Mapping[str, Path]) -> str:
 
 def _refuse_unclear(root: Path, found: Found, facts: Mapping[str, SubjectFacts]) -> None:
     """Refuse names of no known release with labels that could follow more than one convention."""
-    if found.labels.id != GENERIC:
+    if found.labels.published:
         return
     values = {value for fact in facts.values() if not fact.problems for value in fact.values}
     if not values or (ENHANCING in values and 3 not in values):
@@ -228,7 +243,7 @@ def _refuse_unclear(root: Path, found: Found, facts: Mapping[str, SubjectFacts])
         f"values {sorted(values)} in subjects whose names are those of no known release; the conventions are\n    "
         + "\n    ".join(meanings),
         root,
-        "say with --dataset whose convention it is, one of "
+        "pass --dataset with the one whose convention it is: "
         + ", ".join(i for i in card_ids() if load_card(i).label_map),
     )
 
@@ -237,12 +252,19 @@ def _bad_subjects(found: Found, facts: Mapping[str, SubjectFacts]) -> list[dict[
     """``{"subject", "why"}`` of each subject that cannot be used, in order."""
     bad = []
     for subject in found.subjects:
-        why = subject.name_problems(found.names.kinds)
+        why = subject.name_problems(found.kinds)
         if subject.id in facts:
             why += facts[subject.id].problems + _foreign_values(subject, facts[subject.id], found.labels)
         if why:
             bad.append({"subject": subject.id, "why": why})
     return bad
+
+
+def _same_images(subjects: Sequence[Subject]) -> list[str]:
+    """Warnings of subjects that have the same images under several ids."""
+    first: dict[str, str] = {}
+    pairs = [(s.id, first.setdefault(s.fingerprint, s.id)) for s in subjects]
+    return [f"{i} has the same images as {other}: leave one of them out" for i, other in pairs if i != other]
 
 
 def _foreign_values(subject: Subject, facts: SubjectFacts, card: Card) -> list[str]:
@@ -284,6 +306,7 @@ def _datalist(
 def _item(subject: Subject) -> dict[str, Any]:
     files = {kind: str(paths[0]) for kind, paths in subject.files.items()}
     image: str | list[str] = files["image"] if "image" in files else [files[sequence] for sequence in SEQUENCES]
-    item = {"image": image, "label": files["label"], "subject": subject.id}
-    item.update({key: value for key in ("grade", "patient") if (value := getattr(subject, key))})
+    item = {"image": image, "subject": subject.id}
+    item.update({"label": files["label"]} if "label" in files else {})
+    item.update({key: value for key in ("grade", "patient", "fingerprint") if (value := getattr(subject, key))})
     return item

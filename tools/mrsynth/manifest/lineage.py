@@ -1,18 +1,22 @@
 """Whose data is in whose: no subject, and none of its synthetic descendants, on two sides of a split.
 
 A synthetic subject descends from the donor of its tumour, the recipient of it, and every subject that the
-generator's weights were trained on; all of them stand in ``derived_from``.
+generator's weights were trained on; ``derived_from`` lists all of them.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mrsynth.conventions import PHANTOM_PREFIX
 from mrsynth.errors import UserError
+from mrsynth.manifest.fingerprints import fingerprints
 from mrsynth.manifest.splits import SECTIONS
+
+_LOG = logging.getLogger(__name__)
 
 MOST_NAMES = 20
 """Subjects named in a message; the rest are counted."""
@@ -69,7 +73,7 @@ def check_lineage(
             "each patient, and all that is made of them, in one part; no synthetic subject in the test part",
             f"{len(found)} conflicts:\n    " + "\n    ".join(_capped(found)),
             where,
-            "make the split anew, or make the synthetic subjects from training subjects alone",
+            "write a new split with python -m mrsynth index, or make synthetic subjects from training subjects only",
         )
 
 
@@ -79,17 +83,19 @@ def patients_of(subjects: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str
 
 
 def check_overlap(record: Mapping[str, Any], items: Iterable[Mapping[str, Any]], what: object = "weights") -> None:
-    """Refuse subjects to evaluate on whom the weights have seen, be it in another scan of the same patient.
+    """Refuse subjects to evaluate on whom the weights have seen, be it under another id or in another scan.
 
     Args:
-        record: of the weights: ``subjects``, those of their training, and ``patients``, patient by subject id where
-            known.
+        record: of the weights: ``subjects``, those of their training, ``patients``, patient by subject id where
+            known, and ``fingerprints`` of their images by subject id. Where there are no fingerprints, ids and patients
+            decide, and a log line says so.
         items: datalist items that are held out.
         what: the checkpoint or datalist to name in the message.
 
     Raises:
         UserError: naming the subjects.
     """
+    items = list(items)
     held_out = {item["subject"]: item.get("patient") for item in items}
     patients = {**held_out, **record.get("patients", {})}
     seen = set(record["subjects"])
@@ -102,6 +108,7 @@ def check_overlap(record: Mapping[str, Any], items: Iterable[Mapping[str, Any]],
             what,
             "hold out other subjects, or train without these",
         )
+    _refuse_renamed(record, items, what)
 
 
 def in_section(
@@ -114,26 +121,29 @@ def in_section(
 
     Args:
         subjects: datalist items by section.
-        section: one of them.
+        section: one of them, or ``all``.
         record: of the weights that are used on the items; given, it must be of the same cohort.
         weights: their file, for the message.
 
     Raises:
-        UserError: no such section, nobody in it, or phantoms for weights that were trained on none, or the other way
-            round.
+        UserError: no such section, nobody in it, a training subject under another id, or phantoms for weights that
+            were trained on none, or the other way round.
     """
-    if section not in subjects:
-        raise UserError(f"a section, one of {sorted(subjects)}", repr(section), "section", "choose one of these")
-    if not subjects[section]:
+    if section not in (*subjects, "all"):
+        known = [*sorted(subjects), "all"]
+        raise UserError(f"a section: {', '.join(known)}", repr(section), "section", "pass --section with one of these")
+    chosen = [item for part in subjects.values() for item in part] if section == "all" else subjects[section]
+    if not chosen:
         raise UserError(
             "at least one subject",
             f"none in section {section!r}",
             "dataset_dir or datalist",
-            "make a split with such a part, or choose another section",
+            f"pass another --section, or give a split with subjects for {section}",
         )
-    items = [dict(item) for item in subjects[section]]
+    items = [dict(item) for item in chosen]
     if record is not None:
         _check_cohort(record, items, weights)
+        _refuse_renamed(record, items, weights)
     return items
 
 
@@ -160,6 +170,26 @@ def held_out(
     items = in_section(subjects, section, record, weights)
     check_overlap(record, items, weights)
     return items
+
+
+def _refuse_renamed(record: Mapping[str, Any], items: Sequence[Mapping[str, Any]], what: object) -> None:
+    """Refuse images on which the weights were trained under another subject's id."""
+    others = [item for item in items if item.get("image") and item["subject"] not in set(record["subjects"])]
+    if not others:
+        return
+    if not record.get("fingerprints"):
+        if record["subjects"]:
+            _LOG.warning("%s records no fingerprints of its training images: only ids decide who is unseen", what)
+        return
+    trained = {text: subject for subject, text in record["fingerprints"].items()}
+    same = [f"{i} has the images of {trained[text]}" for i, text in fingerprints(others).items() if text in trained]
+    if same:
+        raise UserError(
+            "subjects whose images are not among those that the weights were trained on",
+            f"{len(same)} training subjects under another id:\n    " + "\n    ".join(_capped(same)),
+            what,
+            "leave these subjects out of the datalist, or train without them",
+        )
 
 
 def _check_cohort(record: Mapping[str, Any], items: Sequence[Mapping[str, Any]], weights: object) -> None:

@@ -64,11 +64,11 @@ def _from_json(path: Path) -> dict[str, str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(expected, str(error), path, "correct the file") from error
+        raise UserError(expected, str(error), path, "write it as in the expected form, or pass a .csv") from error
     if not isinstance(content, dict) or not all(
         isinstance(names, list) and all(isinstance(name, str) for name in names) for names in content.values()
     ):
-        raise UserError(expected, "another structure", path, "correct the file")
+        raise UserError(expected, "another structure", path, "write it as in the expected form, or pass a .csv")
     patients: dict[str, str] = {}
     for patient, names in content.items():
         for name in names:
@@ -77,7 +77,7 @@ def _from_json(path: Path) -> dict[str, str]:
                     "each name under one patient",
                     f"{name} under {patients[name]} and {patient}",
                     path,
-                    "join them",
+                    f"list all names of this person under {patients[name]} alone",
                 )
     return patients
 
@@ -90,7 +90,7 @@ def _from_csv(path: Path) -> dict[str, str]:
             "a table with columns of names (a header with BraTS, subject, patient or ID in it)",
             f"columns {list(rows[0]) if rows else []}",
             path,
-            "correct the header",
+            "name the columns in the first line, for instance BraTS_2020_subject_ID",
         )
     groups: list[set[str]] = []
     for row in rows:

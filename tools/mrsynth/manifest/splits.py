@@ -64,7 +64,7 @@ def split_subjects(
             "at least one subject left for training",
             f"{len(ids)} subjects, validation={validation}, " + (f"folds={folds}" if folds else f"test={test}"),
             "split",
-            "give more subjects, or smaller parts (validation=0 makes no validation part)",
+            "add subjects, or pass smaller parts (--validation 0 makes no validation part)",
         )
     return {part: sorted((i for group in members for i in group), key=natural) for part, members in parts.items()}
 
@@ -76,7 +76,7 @@ def _ranked(ids: list[str], mode: str, seed: int, patients: Mapping[str, str]) -
             "split 'random' or 'ordered'",
             f"{mode!r}",
             "split",
-            "choose one of them (folds is an option of its own)",
+            "pass --split random or --split ordered; --folds is an option of its own",
         )
     groups: dict[str, list[str]] = {}
     for subject in ids:
@@ -92,7 +92,12 @@ def _ranked(ids: list[str], mode: str, seed: int, patients: Mapping[str, str]) -
 def _count(part: str, wanted: float | int, n: int) -> int:
     """Subjects that ``wanted`` (a share or a count) means among ``n``."""
     if isinstance(wanted, bool) or not isinstance(wanted, (int, float)) or wanted < 0 or not math.isfinite(wanted):
-        raise UserError("a share from 0 to below 1, or a count", f"{wanted!r}", part, "correct it")
+        raise UserError(
+            "a share from 0 to below 1, or a count",
+            f"{wanted!r}",
+            part,
+            f"pass for instance --{part} 0.1 or --{part} 20",
+        )
     if isinstance(wanted, Integral):
         if wanted > n:
             raise UserError(f"at most {n}, the number of subjects", f"{wanted}", part, "take fewer, or add subjects")
@@ -131,10 +136,12 @@ def _fold(groups: list[list[str]], folds: int, fold: int) -> tuple[list[list[str
             f"2 to {len(groups)} folds, one patient in each at least",
             f"{folds}",
             "folds",
-            "choose fewer, or add subjects",
+            f"pass --folds {max(2, min(5, len(groups)))}, or add subjects",
         )
     if not isinstance(fold, Integral) or not 0 <= fold < folds:
-        raise UserError(f"a fold from 0 to {folds - 1}", f"{fold}", "fold", "choose one of them")
+        raise UserError(
+            f"a fold from 0 to {folds - 1}", f"{fold}", "fold", f"pass --fold with a number from 0 to {folds - 1}"
+        )
     sizes = [0] * folds
     rest, chosen = [], []
     for group in groups:

@@ -15,7 +15,7 @@ from mrsynth.checks import whole_number
 from mrsynth.errors import UserError
 from mrsynth.files import unwritable
 from mrsynth.home import cache_home
-from mrsynth.manifest import patients_of, with_ancestors
+from mrsynth.manifest import fingerprints, patients_of, with_ancestors
 from mrsynth.settings import Settings
 from mrsynth.training.checkpoint import CHECKPOINT, WEIGHTS
 from mrsynth.training.distributed import choose_device, rank
@@ -30,7 +30,7 @@ class Run:
             ``validate_every``, ``montage_every``, ``checkpoint_every`` and, for the command at the end,
             ``bundle_root`` and ``datalist``.
         subjects: datalist items by section: ``training``, ``validation``, ``test``.
-        initial: ``subjects`` and ``patients`` of the weights that the training starts from.
+        initial: ``subjects``, ``patients`` and ``fingerprints`` of the weights that the training starts from.
 
     Raises:
         UserError: an interval that is negative or no whole number.
@@ -42,7 +42,7 @@ class Run:
         subjects: Mapping[str, Sequence[Mapping[str, Any]]],
         initial: Mapping[str, Any] | None = None,
     ) -> None:
-        initial = initial or {"subjects": [], "patients": {}}
+        initial = initial or {"subjects": [], "patients": {}, "fingerprints": {}}
         self.settings, self.options = dict(settings), dict(settings.run)
         self.bundle = Path(self.options.get("bundle_root", "")).name
         self.output_dir = Path(self.options["output_dir"])
@@ -50,6 +50,7 @@ class Run:
         self.subjects = sorted({*with_ancestors(subjects["training"]), *initial["subjects"]})
         known = patients_of(subjects) | initial["patients"]
         self.patients = {i: patient for i, patient in sorted(known.items()) if i in self.subjects}
+        self.fingerprints = dict(sorted((fingerprints(subjects["training"]) | initial["fingerprints"]).items()))
         self.test_subjects = list(subjects.get("test", ()))
         self.resume = bool(self.options.get("resume", False))
         intervals = {"validate_every": 0, "montage_every": 0, "checkpoint_every": 1}
@@ -64,7 +65,7 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """What a checkpoint and the file beside the weights say of the run."""
-        facts = ("bundle", "settings", "hyperparameters", "subjects", "patients")
+        facts = ("bundle", "settings", "hyperparameters", "subjects", "patients", "fingerprints")
         return {name: getattr(self, name) for name in facts}
 
     def prepare_folders(self) -> None:

@@ -132,14 +132,15 @@ def initialise(
 
     Returns:
         ``subjects`` that the weights were trained on, who count as training subjects of what comes of them, and their
-        ``patients``, patient by subject id where known; both empty without weights.
+        ``patients`` and ``fingerprints`` by subject id where known; all empty without weights.
 
     Raises:
         UserError: no such weights, another network's, or weights that have seen a held-out subject.
     """
     if weights is None:
-        return {"subjects": [], "patients": {}}
+        return {"subjects": [], "patients": {}, "fingerprints": {}}
     record = load_weights(network, weights, "give the model.pt of another training, or null to start from nothing")
     check_overlap(record, held_out, weights)
     network.train()
-    return {"subjects": list(record["subjects"]), "patients": dict(record.get("patients", {}))}
+    known = {name: dict(record.get(name, {})) for name in ("patients", "fingerprints")}
+    return {"subjects": list(record["subjects"]), **known}

@@ -61,6 +61,13 @@ class CopyPasted(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
+        if "donor" not in item:
+            raise UserError(
+                "'donor': an item with image, label and brain, to take the tumor from",
+                f"an item with {', '.join(sorted(str(key) for key in item))}",
+                item.get("subject", "the item given to CopyPasted"),
+                'call it with {**item, "donor": other}',
+            )
         recipient, donor = Volumes.of(item), Volumes.of(item.pop("donor"))
         laid = as_array(item[self.place_key])[0] if self.place_key in item else None
         image, label = copy_paste(recipient, donor, self.align, self.edge, laid)

@@ -17,6 +17,7 @@ from monai.transforms import MapTransform
 from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.manifest import check
+from mrsynth.manifest.background import NoBackground, zero_background
 
 
 def read_volume(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
@@ -36,15 +37,16 @@ class LoadSubjectd(MapTransform):
 
     The item's own ``channels`` (which channel of a 4D file is which of :data:`~mrsynth.conventions.SEQUENCES`)
     and ``label_map`` (file value to the project's value), as the datalist states them, are applied.
-    Images become `(C, X, Y, Z)` and labels `(1, X, Y, Z)` MetaTensors in the files' own integer type.
+    Images become `(C, X, Y, Z)` and labels `(1, X, Y, Z)` MetaTensors in the files' own integer type. A background
+    that is not 0 becomes 0: see :func:`mrsynth.manifest.background.zero_background`.
 
     Args:
         keys: keys that hold file names; ``label`` among them is mapped.
         label_key: which of them is a label.
 
     Raises:
-        UserError: a key or a file is missing, a file is damaged, the grids of a subject differ, or a label has an
-            unknown value.
+        UserError: a key or a file is missing, a file is damaged, the grids of a subject differ, an image has no
+            constant background, or a label has an unknown value.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class LoadSubjectd(MapTransform):
                 f"files of {' and '.join(str(key) for key in self.keys)}",
                 there,
                 item.get("subject", "datalist"),
-                "give them in the datalist, or leave the subject out",
+                "add them to the datalist, or leave the subject out",
             )
         files: dict[Hashable, list] = {}
         for key in self.key_iterator(item):
@@ -85,7 +87,7 @@ class LoadSubjectd(MapTransform):
                         file,
                         "resample the file onto the subject's grid, or leave the subject out",
                     )
-                arrays.append(array)
+                arrays.append(array if key == self.label_key else _zero_background(array, file))
             voxels = _stack(arrays)
             if key == self.label_key:
                 voxels = map_labels(voxels, item.get("label_map"), group[0])
@@ -101,6 +103,19 @@ class LoadSubjectd(MapTransform):
             meta = {"filename_or_obj": str(group[0]), "spatial_shape": np.asarray(voxels.shape[1:])}
             item[key] = MetaTensor(torch.from_numpy(voxels), affine=torch.from_numpy(affine), meta=meta)
         return item
+
+
+def _zero_background(array: np.ndarray, file: object) -> np.ndarray:
+    """The volume, or each one of a 4D array, with background 0."""
+    try:
+        if array.ndim == 3:
+            return zero_background(array)
+        volumes = [zero_background(volume) for volume in np.moveaxis(array, -1, 0)]
+    except NoBackground as error:
+        do = "strip the skull or repair the file, or leave the subject out"
+        raise UserError("a skull-stripped image with a constant background", str(error), file, do) from error
+    same = all(volume.base is not None and np.shares_memory(volume, array) for volume in volumes)
+    return array if same else np.stack(volumes, axis=-1)
 
 
 def _stack(arrays: list[np.ndarray]) -> np.ndarray:
@@ -137,6 +152,6 @@ def map_labels(label: np.ndarray, label_map: Mapping[int, int] | None, where: ob
             f"label values {sorted(table)}",
             f"values {np.unique(label)[:20].tolist()}",
             where,
-            "state the dataset (its card holds the label map), or correct the label",
+            "pass --dataset with the release whose label values these are, or replace the label file",
         )
     return mapped

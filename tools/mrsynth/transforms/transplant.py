@@ -31,7 +31,7 @@ class TumorTransplantd(RandomizableTransform, MapTransform):
         max_tries: draws before giving up.
 
     Raises:
-        UserError: no donor other than the recipient, or no transplant good enough within ``max_tries``.
+        UserError: no ``donors``, no donor other than the recipient, or no transplant good enough within ``max_tries``.
     """
 
     def __init__(
@@ -54,7 +54,15 @@ class TumorTransplantd(RandomizableTransform, MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
-        donors = item.pop("donors")
+        donors = item.pop("donors", None)
+        if donors is None:
+            raise UserError(
+                "'donors': a sequence of items with subject, label and brain mask, to take the tumor from",
+                f"an item with {', '.join(sorted(str(key) for key in item))}",
+                item.get("subject", "the item given to TumorTransplantd"),
+                'call it with {**item, "donors": dataset}, or draw the items by SeededDataset with a PairSampler, '
+                "which adds them",
+            )
         first = int(item.pop("donor", -1))
         subject = item.get("subject")
         self.randomize(len(donors))
