@@ -6,7 +6,6 @@ it as they are; links between them are resolved as on disk.
 
 from __future__ import annotations
 
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
