@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
+from mrsynth.settings import settings_table
+
 ROOT = Path(__file__).resolve().parents[1]
 ROOT_PAGES = {
     "README.md": "index.html",
@@ -63,17 +65,7 @@ def on_page_markdown(markdown: str, page, **_: object) -> str:
     if not bundle:
         return markdown
     markdown = re.sub(r"\]\((?:\.\./)+data_manifest/?\)", "](../../../datasets.md)", markdown)
-    table = settings_table(bundle[1])
-    return f"{markdown}\n\n## All settings\n\n{table}\n" if table else markdown
-
-
-def settings_table(bundle: str) -> str:
-    """The settings of a bundle as a Markdown table; empty while `mrsynth.settings` does not exist."""
-    try:
-        from mrsynth.settings import markdown_table
-    except ImportError:
-        return ""
-    return markdown_table(ROOT / "bundles" / bundle)
+    return f"{markdown}\n\n## All settings\n\n{settings_table(str(ROOT / 'bundles' / bundle[1]))}\n"
 
 
 class Loads(HTMLParser):

@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from mrsynth.errors import UserError, show_plainly, user_error_in
+from mrsynth.errors import UserError, show_user_errors, user_error_in
 
 ERROR = UserError("four sequences", "three", "/data/BraTS2021_00000", "fetch the fourth")
 
@@ -46,7 +46,7 @@ def test_it_is_found_under_whatever_a_library_raised_from_it():
 
 PROGRAM = """
 import mrsynth
-mrsynth.errors.show_plainly()
+mrsynth.errors.show_user_errors()
 try:
     {raising}
 except ValueError as error:
@@ -99,51 +99,3 @@ def test_an_error_from_a_loaders_worker_is_found_in_its_text():
         next(iter(torch.utils.data.DataLoader(Faulty(), num_workers=1)))
     found = user_error_in(caught.value)
     assert (found.expected, found.found, found.where, found.do) == ("a tumour", "none", "subject A", "add one")
-
-
-@pytest.mark.parametrize(
-    ("words", "wanted"),
-    [
-        (["--resume", "false"], "--resume False"),
-        (["--resume=false"], "--resume False"),
-        (["--a", "null"], "--a '$None'"),
-        (["--a", "None"], "--a '$None'"),
-    ],
-)
-def test_words_that_are_not_read_as_they_are_meant_are_refused(monkeypatch, refused, words, wanted):
-    monkeypatch.setattr(sys, "argv", ["bundle", "run", "training", *words])
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    with refused(expected=wanted, where="the command line"):
-        show_plainly()
-    monkeypatch.setattr(sys, "argv", ["bundle", "run", "--resume", "False", "--amp", "none", "--name", "x", "false"])
-    show_plainly()
-
-
-@pytest.mark.parametrize("words", [["--max_epoch", "1"], ["--max_epoch=1"], ["--max_epoch#deep", "1"]])
-def test_an_option_that_no_config_has_is_refused_with_the_nearest_one(monkeypatch, refused, tmp_path, words):
-    (tmp_path / "train.json").write_text('{"max_epochs": 2, "split": {}, "extra": [], "run": []}')
-    (tmp_path / "more.json").write_text('{"+extra": [1], "split#seed": 3}')
-    command = [
-        "bundle",
-        "run",
-        "training",
-        "--config_file",
-        str([str(tmp_path / "train.json"), str(tmp_path / "more.json")]),
-    ]
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(sys, "argv", [*command, *words])
-    with refused(expected="--max_epochs", found="--max_epoch", where="the command line"):
-        show_plainly()
-    known = [
-        "--max_epochs",
-        "3",
-        "--extra",
-        "[2]",
-        "--split#validation=1",
-        "--logging_file",
-        "x",
-        "--max_epochs::a",
-        "1",
-    ]
-    monkeypatch.setattr(sys, "argv", [*command, *known])
-    show_plainly()

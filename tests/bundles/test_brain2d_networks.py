@@ -34,8 +34,7 @@ def test_channels_are_half_the_originals_filters_4_by_4_and_no_tanh_ends_the_gen
 
 
 def test_a_class_goes_in_beside_the_noise_and_beside_the_image(networks):
-    settings = {"size": [64, 64], "latent_size": 10, "width": 0.1, "upsampling": "resize"}
-    image = networks.build_generator(settings, ["no tumour", "tumour"])(torch.randn(2, 12))
+    image = networks.build_generator([64, 64], 10, ["no tumour", "tumour"], 0.1, "resize")(torch.randn(2, 12))
     critic = networks.Discriminator([64, 64], 3, 0.1)
     shown = torch.zeros(2, 2, 64, 64)
     before = critic.eval()(image, shown)

@@ -211,7 +211,8 @@ def test_the_local_critic_trains_is_logged_saved_and_resumed(bundle_workflow, ti
     history = (tmp_path / "once" / "logs" / "history.csv").read_text()
     assert all(f",{name}," in history for name in ("local_critic_real", "local_adversarial", "feature_matching"))
     record = next(iter(json.loads((tmp_path / "once" / "models" / "model.json").read_text()).values()))
-    assert record["settings"]["local_size"] == [8, 8, 8] and "FeatureMatching" in record["settings"]["game"]
+    assert record["settings"]["local_size"] == [8, 8, 8] and record["settings"]["feature_weight"] == 10.0
+    assert "FeatureMatching" in [term["class"] for term in record["hyperparameters"]["terms"]]
 
 
 def test_feature_matching_alone_trains_and_the_thesis_which_knows_no_truth_refuses_it(

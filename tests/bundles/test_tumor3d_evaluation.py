@@ -11,7 +11,6 @@ import torch
 from monai.inferers import SimpleInferer
 
 from mrsynth.errors import user_error_in
-from mrsynth.training import defaults
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +104,8 @@ def judge(tumor3d, brats, make_brain, tmp_path):
     names = [f"BraTS2021_{index:05d}" for index in range(4)]
     for index, name in enumerate(names):
         write(tmp_path, name, make_brain(index))
-    known = defaults(Path(tumor3d.__file__).parents[1], tumor3d.inference.NAMES)
-    settings = {**known, "spatial_size": [24, 24, 24], "min_kept": 0.5}
+    training = json.loads((Path(tumor3d.BUNDLE_ROOT) / "configs" / "train.json").read_text())
+    settings = {**training, "spatial_size": [24, 24, 24], "min_kept": 0.5}
     items = [entry(tmp_path, name) for name in names]
 
     def run(make_network, **options):

@@ -16,7 +16,7 @@ import torch
 from mrsynth.conventions import SEQUENCES
 from mrsynth.files import sha256
 from mrsynth.manifest import check_lineage, index, load_datalist
-from mrsynth.training import defaults, save_weights
+from mrsynth.training import save_weights
 from mrsynth.transforms.geometry import as_array
 
 KINDS = (*SEQUENCES, "seg")
@@ -179,13 +179,6 @@ def test_without_weights_the_command_says_what_to_type_and_fails(start_bundle, t
     said, _ = process.communicate(timeout=120)
     assert process.returncode != 0 and "Traceback" not in said
     assert "train first:" in said and "run training --config_file" in said
-
-
-def test_without_weights_the_defaults_are_those_of_training(tumor3d):
-    configs = Path(tumor3d.__file__).parents[1] / "configs"
-    training, inference = (json.loads((configs / f"{name}.json").read_text()) for name in ("train", "inference"))
-    assert defaults(configs.parent, tumor3d.inference.NAMES)["spatial_size"] == training["spatial_size"]
-    assert set(tumor3d.inference.NAMES) == set(inference["given"]) <= set(training["settings"])
 
 
 def test_the_workflow_has_the_properties_of_a_bundle(bundle_workflow, tiny_run, tmp_path):

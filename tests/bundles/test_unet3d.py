@@ -67,7 +67,7 @@ def test_settings_that_contradict_the_weights_are_refused(bundle_workflow, unet3
             made.run()
         (name,) = wrong
         error = user_error_in(caught.value)
-        assert str({name: settings[name]}) in error.expected and "train with them first" in error.do
+        assert str({name: settings[name]}) in error.expected and f"leave out --{name}" in error.do
 
 
 def test_the_papers_overlay_says_what_the_paper_says(bundle_workflow, tmp_path, subjects_dir):

@@ -115,8 +115,18 @@ def test_standardising_is_by_the_real_ones():
     assert np.allclose(of_fake[0], [(0 - real[:, i].mean()) / real[:, i].std() for i in (0, 2)], atol=1e-4)
 
 
+class Sampled:
+    """Real images by class, as the validator asks for them."""
+
+    def __init__(self, *images: torch.Tensor) -> None:
+        self.images = images
+
+    def sample(self, count: int, seed: int, of_class: int) -> torch.Tensor:
+        return self.images[of_class][:count]
+
+
 def test_validation_measures_each_class_and_falls_as_images_get_better(capsys):
-    real = [pictures(60, 0), pictures(60, 1, 0.4)]
+    real = Sampled(pictures(60, 0), pictures(60, 1, 0.4))
     worse = RealismValidator(lambda c, n: pictures(n, 5, 0.8), real, ["no tumour", "t1, tumour"], Means())
     better = RealismValidator(lambda c, n: pictures(n, 5, 0.4 * c), real, ["no tumour", "t1, tumour"], Means())
     for validator in (worse, better):
@@ -135,7 +145,7 @@ def test_validation_takes_few_images_and_any_layout():
         return pictures(count, 5).repeat(1, 3, 1, 1).to(memory_format=torch.channels_last)
 
     for count, names in ((8, {"val_frechet", "val_ms_ssim", "val_checkerboard"}), (12, None)):
-        validator = RealismValidator(make, [pictures(count, 0).repeat(1, 3, 1, 1)], ["image"], Means())
+        validator = RealismValidator(make, Sampled(pictures(count, 0).repeat(1, 3, 1, 1)), ["image"], Means())
         validator.run(1)
         assert names is None or set(validator.state.metrics) == names
     assert "val_precision" in validator.state.metrics
@@ -151,7 +161,7 @@ def test_validation_by_features_of_several_units_is_by_standardised_ones():
     found = []
     for features in (Units(), Means()):
         features.standardise = True
-        validator = RealismValidator(lambda c, n: pictures(n, 5, 0.8), [pictures(60, 0)], ["image"], features)
+        validator = RealismValidator(lambda c, n: pictures(n, 5, 0.8), Sampled(pictures(60, 0)), ["image"], features)
         validator.run(1)
         found.append(validator.state.metrics["val_frechet"])
     assert found[0] == pytest.approx(found[1], rel=1e-3)
@@ -199,4 +209,4 @@ def test_a_classifier_of_nothing_is_refused(refused, wrong):
 
 def test_nothing_to_compare_with_is_refused(refused):
     with refused(expected="real images of each class", found="'b'", where="validation_images"):
-        RealismValidator(lambda c, n: pictures(n, 5), [pictures(20, 0), torch.empty(0)], ["a", "b"], Means())
+        RealismValidator(lambda c, n: pictures(n, 5), Sampled(pictures(20, 0), torch.empty(0)), ["a", "b"], Means())

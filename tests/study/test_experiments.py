@@ -47,7 +47,7 @@ def test_two_experiments_give_one_sheet_and_one_table_and_are_kept(subjects_dir,
     assert "half of real" in (tmp_path / "experiments.md").read_text()
     assert (tmp_path / "experiments.png").stat().st_size > 5000
     record = json.loads((tmp_path / "t1_wgan" / "train" / "models" / "model.json").read_text())
-    assert "Wasserstein" in next(iter(record.values()))["settings"]["game"]
+    assert "Wasserstein" in next(iter(record.values()))["hyperparameters"]["objective"]["class"]
     capfd.readouterr()
     assert both().run() == rows
     assert "6 of 6 steps are complete" in capfd.readouterr().out

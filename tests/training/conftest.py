@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,8 @@ from monai.engines import Trainer
 from monai.transforms import Randomizable, Transform
 from torch import nn
 
-from mrsynth.training import RunHandlers, SeededDataset, SeededSampler
+from mrsynth.settings import Settings
+from mrsynth.training import SeededDataset, SeededSampler, run_handlers
 
 
 class Jitter(Randomizable, Transform):
@@ -23,7 +24,7 @@ class Jitter(Randomizable, Transform):
 
 
 class Line(Trainer):
-    """A trainer with ``objects_to_save``, as :class:`RunHandlers` asks; one subject an iteration."""
+    """A trainer with ``objects_to_save``, as :func:`run_handlers` asks; one subject an iteration."""
 
     def __init__(
         self,
@@ -60,8 +61,8 @@ class Line(Trainer):
 class Validator:
     """Stands in for an evaluator: its key metric takes the ``values`` in turn, and ``other`` those of ``others``."""
 
-    def __init__(self, values: list[float], others: list[float] | None = None) -> None:
-        self.values = zip(values, others or values, strict=True)
+    def __init__(self, values: list[float], others: list[float] | None = None, better: str = "higher") -> None:
+        self.values, self.better, self.also_best = zip(values, others or values, strict=True), better, {}
 
         class State:
             key_metric_name = "score"
@@ -93,12 +94,29 @@ def line(
         num_workers=workers,
         multiprocessing_context="fork" if workers else None,
     )
-    options = {"subjects": [f"S{i}" for i in range(5)], "settings": {"seed": 3}, **options}
-    return Line(loader, network, epochs, [RunHandlers(folder, network, resume=resume, **options)], loss, learning_rate)
+    return Line(loader, network, epochs, handlers(folder, network, resume=resume, **options), loss, learning_rate)
+
+
+def handlers(
+    folder: Path,
+    network: nn.Module,
+    subjects: Sequence[str] = tuple(f"S{i}" for i in range(5)),
+    test_subjects: Sequence[dict] = (),
+    settings: dict | None = None,
+    patients: dict[str, str] | None = None,
+    **options,
+) -> list:
+    """The handlers of a run; ``options`` are settings of this run alone, or arguments of :func:`run_handlers`."""
+    arguments = {name: options.pop(name) for name in ("validator", "montage", "initial") if name in options}
+    items = [{"subject": name, "patient": (patients or {}).get(name)} for name in subjects]
+    others = [{"subject": name, "patient": patient} for name, patient in (patients or {}).items() if name not in subjects]
+    sections = {"training": items, "validation": others, "test": list(test_subjects)}
+    chosen = Settings({"seed": 3} if settings is None else settings, {"output_dir": str(folder), **options})
+    return run_handlers(chosen, sections, network, **arguments)
 
 
 @pytest.fixture(scope="session")
 def fit() -> Callable:
-    """:func:`line`, with ``Validator`` and ``Jitter`` beside."""
-    line.Validator, line.Jitter = Validator, Jitter
+    """:func:`line`, with ``Validator``, ``Jitter`` and ``handlers`` beside."""
+    line.Validator, line.Jitter, line.handlers = Validator, Jitter, handlers
     return line

@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -152,13 +153,14 @@ def test_weights_that_are_not_finite_are_not_saved(fit, tmp_path, refused):
 
 
 def test_it_writes_below_its_folder_only_and_closes_by_naming_what_it_made(fit, tmp_path, capsys, monkeypatch):
+    root = Path("bundles/brain2d").absolute()
     monkeypatch.chdir(tmp_path)
     rows = [Row("real", torch.rand(2, 6, 6, 6).numpy() * 2 - 1, None, (1.0, 1.0, 1.0), (3, 3, 3))]
     fit(
         tmp_path / "out",
         2,
         montage=lambda: Montage(rows, ("t1", "t2")),
-        next_command="python -m monai.bundle run synthesise",
+        bundle_root=root,
     ).run()
     assert os.listdir(tmp_path) == ["out"]
     made = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
@@ -179,13 +181,13 @@ def test_it_writes_below_its_folder_only_and_closes_by_naming_what_it_made(fit, 
     said = capsys.readouterr().out
     for name in ("models/checkpoint.pt", "montage/epoch_00002.png", "curves.png", "logs"):
         assert name in said
-    assert said.rstrip().endswith("python -m monai.bundle run synthesise")
+    assert f"run synthesise --config_file {root}/configs/inference.json --output_dir {tmp_path / 'out'}" in said
     assert "epoch 2/2" in said and "loss" in said  # the bar
 
 
 @pytest.mark.parametrize(("better", "best"), [("higher", 2), ("lower", 1)])
 def test_the_weights_are_those_of_the_best_validated_epoch(fit, tmp_path, better, best):
-    run = fit(tmp_path, 3, validator=fit.Validator([0.2, 0.9, 0.5]), better=better)
+    run = fit(tmp_path, 3, validator=fit.Validator([0.2, 0.9, 0.5], better=better))
     saved = {}
 
     @run.on(Events.EPOCH_COMPLETED)
@@ -205,8 +207,12 @@ def test_the_best_so_far_survives_a_resume(fit, tmp_path):
 
 
 def test_other_weights_are_those_of_the_epochs_best_by_another_metric(fit, tmp_path, capsys):
-    also = {"also_best": {"model_b.pt": "other"}, "better": "lower"}
-    fit(tmp_path / "out", 3, validator=fit.Validator([0.2, 0.1, 0.5], [3.0, 2.0, 1.0]), **also).run()
+    def validator(*values):
+        made = fit.Validator(*values, better="lower")
+        made.also_best = {"model_b.pt": "other"}
+        return made
+
+    fit(tmp_path / "out", 3, validator=validator([0.2, 0.1, 0.5], [3.0, 2.0, 1.0])).run()
     models = tmp_path / "out" / "models"
     for name, epoch, metrics in (("model", 2, {"best_score": 0.1}), ("model_b", 3, {"best_other": 1.0})):
         (record,) = [v for v in read_records(models / f"{name}.pt").values() if v["epoch"] == epoch]
@@ -215,8 +221,7 @@ def test_other_weights_are_those_of_the_epochs_best_by_another_metric(fit, tmp_p
     said = capsys.readouterr().out
     assert "model_b.pt" in said and "best_other 1" in said
     before = (models / "model_b.pt").read_bytes()
-    later = fit.Validator([0.05], [1.5])
-    fit(tmp_path / "out", 4, resume=True, validator=later, **also).run()
+    fit(tmp_path / "out", 4, resume=True, validator=validator([0.05], [1.5])).run()
     assert (models / "model_b.pt").read_bytes() == before
 
 

@@ -14,14 +14,15 @@ from torch.utils.data import DataLoader
 
 from mrsynth.errors import UserError
 from mrsynth.files import sha256
+from mrsynth.settings import Settings
 from mrsynth.training import (
     PatchSampler,
     Precision,
-    RunHandlers,
     SeededDataset,
     SegmentationTrainer,
     initialise,
     read_safely,
+    run_handlers,
     save_weights,
 )
 from mrsynth.training.checkpoint import read_records
@@ -65,7 +66,9 @@ def segmenter(
     loader = DataLoader(data, sampler=PatchSampler(4, 2 * LENGTH, seed=3), batch_size=2, drop_last=True)
     moves = optimizer(network.parameters(), lr=learning_rate)
     iterations = max_iterations or max_epochs * len(loader)
-    options = {"subjects": [f"S{i}" for i in range(4)], "settings": {"iterations": iterations}, **options}
+    subjects = options.pop("subjects", {"training": [{"subject": f"S{i}"} for i in range(4)]})
+    arguments = {name: options.pop(name) for name in ("validator", "initial") if name in options}
+    settings = Settings({"iterations": iterations}, {"output_dir": str(folder), **options})
     return SegmentationTrainer(
         "cpu",
         max_epochs,
@@ -78,7 +81,7 @@ def segmenter(
         precision=Precision(amp, "cpu"),
         gradient_clip=gradient_clip,
         seed=3,
-        handlers=[RunHandlers(folder, network, **options)],
+        handlers=run_handlers(settings, subjects, network, **arguments),
     )
 
 
@@ -220,7 +223,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spoils_nothing(tmp_path, re
 @pytest.fixture
 def trained(tmp_path) -> Path:
     """Weights of other subjects, made by a run."""
-    segmenter(tmp_path / "first", 3, subjects=["A", "B", "B's parent"], patients={"A": "P", "Z": "Q"}).run()
+    training = [{"subject": "A", "patient": "P"}, {"subject": "B", "derived_from": ["B's parent"]}]
+    subjects = {"training": training, "validation": [{"subject": "Z", "patient": "Q"}]}
+    segmenter(tmp_path / "first", 3, subjects=subjects).run()
     return tmp_path / "first" / "models" / "model.pt"
 
 
@@ -230,8 +235,8 @@ def test_fine_tuning_starts_from_the_weights_and_inherits_their_subjects(tmp_pat
     assert parents == {"subjects": ["A", "B", "B's parent"], "patients": {"A": "P"}} and network.training
     stored = torch.load(trained, weights_only=True)
     assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), stored.values(), strict=True))
-    second, others = tmp_path / "second" / "models" / "model.pt", {"patients": parents["patients"]}
-    segmenter(tmp_path / "second", 2, network=network, subjects=["S0", *parents["subjects"]], **others).run()
+    second, subjects = tmp_path / "second" / "models" / "model.pt", {"training": [{"subject": "S0"}]}
+    segmenter(tmp_path / "second", 2, network=network, subjects=subjects, initial=parents).run()
     record = json.loads(second.with_suffix(".json").read_text())[sha256(second)]
     assert record["subjects"] == ["A", "B", "B's parent", "S0"]
     for item in ({"subject": "B's parent"}, {"subject": "A again", "patient": "P"}):  # a grandchild too

@@ -3,7 +3,7 @@
 The rooms, lower ones never importing higher ones: ``manifest`` (datasets, splits, lineage), ``transforms``
 and ``phantom``, ``networks``, ``training`` (how any run is started, watched, saved and resumed),
 ``adversarial`` (the two-player game), ``metrics``, ``synthesis``, ``images`` (games in two dimensions),
-``patches`` (cut out of breast MRI), ``segmentation``,
+``patches`` (cut out of breast MRI), ``segmentation``, ``settings`` (described, checked and recorded),
 ``study`` (what synthetic data does to a segmenter), and the command line ``python -m mrsynth``.
 """
 
@@ -22,6 +22,7 @@ _ROOMS = (
     "patches",
     "phantom",
     "segmentation",
+    "settings",
     "study",
     "synthesis",
     "training",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import os
 import re
 import sys
-from itertools import pairwise, zip_longest
 from types import TracebackType
 
 
@@ -46,18 +43,10 @@ def user_error_in(error: BaseException | None) -> UserError | None:
     return None
 
 
-_LITERALS = {"false": "False", "null": "'$None'", "None": "'$None'"}
-"""Words that ``python -m monai.bundle`` does not read as they are meant, by what to write."""
-
-
-def show_plainly() -> None:
+def show_user_errors() -> None:
     """Let a :class:`UserError` end the program with its message alone, however deep a library has wrapped it.
 
-    Every config's ``run`` begins with it. With ``MRSYNTH_TRACEBACK`` set, the whole traceback is shown.
-
-    Raises:
-        UserError: the command line says ``false`` or ``null``, which Fire takes for a text, and a text is true; or
-            ``None``, which MONAI takes for an option that was not given; or it names an option that no config has.
+    With ``MRSYNTH_TRACEBACK`` set, the whole traceback is shown.
     """
 
     def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
@@ -70,43 +59,3 @@ def show_plainly() -> None:
             print(f"\nCannot go on:{plain}", file=sys.stderr)
 
     sys.excepthook = hook
-    _refuse_words(sys.argv[1:])
-    _refuse_unknown_options(sys.argv[1:])
-
-
-def _refuse_words(arguments: list[str]) -> None:
-    words = [word for argument in arguments for word in argument.split("=", 1)]
-    for name, value in pairwise(words):
-        if name.startswith("--") and value in _LITERALS:
-            literal = _LITERALS[value]
-            raise UserError(f"{name} {literal}", f"{name} {value}", "the command line", f"write {literal}")
-
-
-def _refuse_unknown_options(arguments: list[str]) -> None:
-    """MONAI accepts any ``--key`` and ignores one that no config has. ``a#b`` and ``a::b`` are looked up as ``a``."""
-    given: dict[str, str] = {}
-    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
-        if argument.startswith("--"):
-            name, equals, value = argument[2:].partition("=")
-            given[name] = value if equals else following
-    if "config_file" not in given:
-        return
-    from fire.parser import DefaultParseValue
-    from monai.bundle import ConfigParser, run
-
-    config = ConfigParser.load_config_files(DefaultParseValue(given["config_file"]))
-    own = {name for name in inspect.signature(run).parameters if name != "override"}
-    known = {_top_level(key) for key in config} | own | {"_meta_"}
-    for name in given:
-        if _top_level(name) not in known:
-            near = difflib.get_close_matches(_top_level(name), sorted(known), n=1, cutoff=0)
-            raise UserError(
-                f"an option that a config file has; the nearest is --{near[0]}",
-                f"--{name}",
-                "the command line",
-                f"write --{near[0]}, or leave --{name} out",
-            )
-
-
-def _top_level(key: str) -> str:
-    return re.split("#|::", key.lstrip("+~"))[0]

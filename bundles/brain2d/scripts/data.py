@@ -1,4 +1,4 @@
-"""Which subjects (Han 2018, section 3.1), and which settings trained weights record."""
+"""Which subjects are used (Han 2018, section 3.1)."""
 
 from __future__ import annotations
 
@@ -6,23 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mrsynth.errors import UserError
-
-NAMES = (
-    "split",
-    "grade",
-    "plane",
-    "slices",
-    "keep",
-    "size",
-    "sequences",
-    "condition",
-    "intensities",
-    "latent_size",
-    "upsampling",
-    "width",
-)
-"""Settings of data and network: keys of ``train.json`` that trained weights record."""
-
 
 def of_grade(
     subjects: Mapping[str, Sequence[Mapping[str, Any]]], grade: str | None

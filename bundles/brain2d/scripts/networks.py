@@ -7,13 +7,13 @@ every filter is 4 x 4, the generator ends without tanh and the discriminator's a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import nn
 
+from mrsynth.adversarial import AugmentedCritic
 from mrsynth.errors import UserError
 from mrsynth.images import one_hot_size
 from mrsynth.networks import doubling, initialise_dcgan
@@ -117,7 +117,15 @@ class Discriminator(nn.Module):
         return self.layers(seen).flatten()
 
 
-def build_generator(settings: Mapping[str, Any], classes: Sequence[str]) -> Generator:
-    """The generator of ``settings`` for images of ``classes``."""
-    latent_size = settings["latent_size"] + one_hot_size(classes)
-    return Generator(settings["size"], latent_size, width=settings["width"], upsampling=settings["upsampling"])
+def build_generator(
+    size: Sequence[int], latent_size: int, classes: Sequence[str], width: float = 1.0, upsampling: str = "transposed"
+) -> Generator:
+    """The generator of images of ``classes``, whose one-hot number follows the latent vector where there are several."""
+    return Generator(size, latent_size + one_hot_size(classes), width=width, upsampling=upsampling)
+
+
+def build_discriminator(
+    size: Sequence[int], classes: Sequence[str], width: float = 1.0, norm: str = "batch", translation: int = 0
+) -> AugmentedCritic:
+    """The discriminator of images of ``classes``, which sees them moved by up to ``translation`` pixels."""
+    return AugmentedCritic(Discriminator(size, 1 + one_hot_size(classes), width, norm), translation)

@@ -1,5 +1,10 @@
 """What belongs to breast2d alone; imported eagerly, so that servers which reload ``scripts`` see all of it."""
 
+from pathlib import Path
+
 from . import data, networks
 
-__all__ = ["data", "networks"]
+BUNDLE_ROOT = str(Path(__file__).absolute().parents[1])
+"""Folder of the bundle."""
+
+__all__ = ["BUNDLE_ROOT", "data", "networks"]

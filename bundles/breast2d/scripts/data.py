@@ -10,7 +10,6 @@ from typing import Any
 
 from filelock import FileLock
 
-import mrsynth.training
 from mrsynth.errors import UserError
 from mrsynth.files import write_json
 from mrsynth.manifest import SECTIONS, check_lineage
@@ -120,12 +119,6 @@ def remember(index: str | os.PathLike, output_dir: str | os.PathLike) -> None:
     inside = folder.is_relative_to(output)
     named = Path(os.path.relpath(folder, output / "models")).as_posix() if inside else str(folder)
     write_json(output / "models" / LOCATION, {"patches": named})
-
-
-def defaults(bundle_root: str | os.PathLike) -> dict[str, Any]:
-    """Settings of data and network, as they are where there are no weights yet."""
-    names = ("split", "grid", "healthy", "condition_critic", "latent_size", "width")
-    return {**mrsynth.training.defaults(bundle_root, names), **WHOLE}
 
 
 def evaluated(

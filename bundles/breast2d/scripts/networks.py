@@ -6,13 +6,13 @@ the class goes in one-hot beside the noise. Shapes in the comments are without t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import nn
 
+from mrsynth.adversarial import AugmentedCritic
 from mrsynth.errors import UserError
 from mrsynth.images import one_hot_size
 from mrsynth.networks import doubling, initialise_dcgan
@@ -84,7 +84,21 @@ class Discriminator(nn.Module):
         return self.layers(seen).flatten()
 
 
-def build_generator(settings: Mapping[str, Any]) -> Generator:
-    """The generator of ``settings``: ``latent_size``, ``width``, and names of ``classes`` and ``channels``."""
-    size = settings["latent_size"] + one_hot_size(settings["classes"])
-    return Generator(size, len(settings["channels"]), settings["width"])
+def build_generator(latent_size: int, classes: Sequence[str], channels: Sequence[str], width: float = 1.0) -> Generator:
+    """The generator of patches of ``classes``, whose one-hot number follows the latent vector."""
+    return Generator(latent_size + one_hot_size(classes), len(channels), width)
+
+
+def build_discriminator(
+    classes: Sequence[str],
+    channels: Sequence[str],
+    condition_critic: bool = True,
+    width: float = 1.0,
+    norm: str = "batch",
+    translation: int = 0,
+) -> AugmentedCritic:
+    """The discriminator of patches, which sees them moved by up to ``translation`` pixels, and their class too if
+    ``condition_critic``.
+    """
+    seen = len(channels) + (one_hot_size(classes) if condition_critic else 0)
+    return AugmentedCritic(Discriminator(seen, width, norm), translation)

@@ -17,12 +17,6 @@ from mrsynth.training import Precision
 
 from .pathways import LAYERS, pathway_range, segment_sizes, take
 
-NAMES = ("split", "spatial_size", "crop", "interpolation", "feature_maps", "head", "factors")
-"""Settings of data, input and network: keys of ``train.json`` that trained weights record."""
-
-FREE = ("split",)
-"""Settings that do not concern the network, and may differ from training."""
-
 RING = 1
 """Voxels at a tile's edge that the head knows too little of, and that are thrown away."""
 

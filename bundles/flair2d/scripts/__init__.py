@@ -1,5 +1,10 @@
 """What belongs to flair2d alone; imported eagerly, so that servers which reload ``scripts`` see all of it."""
 
-from . import data, networks
+from pathlib import Path
 
-__all__ = ["data", "networks"]
+from . import networks
+
+BUNDLE_ROOT = str(Path(__file__).absolute().parents[1])
+"""Folder of the bundle."""
+
+__all__ = ["BUNDLE_ROOT", "networks"]

@@ -6,9 +6,7 @@ halves or doubles, a 3 x 3 layer keeps. Shapes in the comments are without the b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import nn
@@ -112,8 +110,3 @@ class Critic(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.layers(image).flatten()
-
-
-def build_generator(settings: Mapping[str, Any]) -> Generator:
-    """The generator of ``settings``: ``latent_size``, ``dropout``, ``width``, ``upsampling``."""
-    return Generator(*(settings[name] for name in ("latent_size", "dropout", "width", "upsampling")))

@@ -46,7 +46,7 @@ class Evaluation:
         network: the generator with its weights, on ``device``.
         inferer: how it is called.
         items: datalist items of the test subjects.
-        settings: of network and input, see :data:`scripts.inference.NAMES`.
+        settings: of network and input, see :func:`mrsynth.settings.trained`.
         record: of the weights.
         device: of the network.
         output_dir: where ``evaluation/`` is made.

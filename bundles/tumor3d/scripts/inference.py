@@ -14,27 +14,8 @@ from mrsynth.transforms import CopyPasted, CropResampled, EncodeSemanticd, Resca
 
 from .preprocessing import Rename, to_grid
 
-NAMES = (
-    "split",
-    "spatial_size",
-    "crop",
-    "interpolation",
-    "intensities",
-    "condition",
-    "label_encoding",
-    "align",
-    "min_kept",
-    "generator",
-    "feature_maps",
-)
-"""Settings of data, network, input and transplant: keys of ``train.json`` that trained weights record."""
-
 LABELS = {"replace": "the donor's tumour", "keep": "the donor's tumour over the recipient's own"}
 """What is in the label, by what becomes of the recipient's own tumour."""
-
-FREE = ("split", "align", "min_kept")
-"""Settings that do not concern the network, and may differ from training."""
-
 
 COMPOSE = ("brain", "tumour")
 """A whole new brain, or the tumour alone, inpainted into the recipient's own MRI."""
@@ -69,7 +50,7 @@ def from_pair(
     """From a native recipient with ``transplanted`` to the generator's input ``image`` and what goes with it.
 
     Args:
-        settings: with the keys of :data:`NAMES`.
+        settings: those of :func:`mrsynth.settings.trained`.
         grid: that is written; what is inpainted into is on it.
         compose: one of :data:`COMPOSE`.
         own_tumour: see :class:`mrsynth.synthesis.InpaintingWeightd`.
@@ -102,7 +83,7 @@ def from_pair(
 
 
 COPIED = ("split", "spatial_size", "crop", "interpolation", "align", "min_kept")
-"""The settings of :data:`NAMES` that concern subjects made without a network."""
+"""Settings that concern subjects made without a network."""
 
 
 def copied(settings: Mapping[str, Any], edge: float) -> dict[str, Any]:
@@ -146,7 +127,7 @@ def from_semantic(settings: Mapping[str, Any]) -> Compose:
     For servers such as MONAI Label: the file is any grid's, and the image comes back on it.
 
     Args:
-        settings: with the keys of :data:`NAMES`.
+        settings: those of :func:`mrsynth.settings.trained`.
     """
     return Compose(
         [

@@ -12,12 +12,6 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from mrsynth.segmentation import background_outside
 from mrsynth.training import PrecisionInferer
 
-NAMES = ("split", "spatial_size", "crop", "interpolation", "patch_size", "filters", "deep_supervision")
-"""Settings of data, input and network: keys of ``train.json`` that trained weights record."""
-
-FREE = ("split",)
-"""Settings that do not concern the network, and may differ from training."""
-
 
 class Flipped(Inferer):
     """Mean of the class probabilities over all mirror images, as logits.

@@ -3,7 +3,7 @@
 from mrsynth.images.comparing import compare
 from mrsynth.images.cutting import CutSlicesd, slice_preprocessing
 from mrsynth.images.evaluation import Evaluation
-from mrsynth.images.latents import LatentDataset, Maker, latent, one_hot_size
+from mrsynth.images.latents import LatentDataset, Maker, build_round, latent, one_hot_size
 from mrsynth.images.per_class import best_of_class, load_generator
 from mrsynth.images.pictures import ContactSheet, FixedNoise, sheet
 from mrsynth.images.reading import read_images, read_volumes
@@ -21,6 +21,7 @@ __all__ = [
     "Maker",
     "Stack",
     "best_of_class",
+    "build_round",
     "compare",
     "latent",
     "load_generator",

@@ -12,6 +12,7 @@ from monai.inferers import Inferer
 from torch import nn
 from torch.nn import functional as F
 
+from mrsynth.adversarial import ClassRound, LatentRound
 from mrsynth.errors import UserError
 
 
@@ -99,3 +100,8 @@ class LatentDataset(Dataset):
 def _at_least_one(count: int) -> None:
     if count < 1:
         raise UserError("at least one image", str(count), "count, validation_images", "correct it")
+
+
+def build_round(latent_size: int, classes: Sequence[str]) -> ClassRound | LatentRound:
+    """The round of a game on images of ``classes``: noise alone where there is but one."""
+    return ClassRound(latent_size, len(classes)) if len(classes) > 1 else LatentRound(latent_size)

@@ -26,7 +26,7 @@ def class_files(classes: Sequence[str], weights: str | os.PathLike = WEIGHTS) ->
 
 
 def best_of_class(classes: Sequence[str]) -> dict[str, str]:
-    """``also_best`` of :class:`~mrsynth.training.RunHandlers`: the weights of each class by its own distance."""
+    """``also_best`` of :class:`mrsynth.metrics.RealismValidator`: the weights of each class by its own distance."""
     return dict(zip(map(str, class_files(classes)), map(class_distance, classes), strict=True))
 
 

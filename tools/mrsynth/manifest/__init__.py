@@ -1,7 +1,13 @@
 """Datasets: their cards, indexing of downloaded folders, splits by subject, lineage of synthetic subjects."""
 
 from mrsynth.manifest.cards import Card, card_ids, load_card
-from mrsynth.manifest.datalist import load_datalist, resolve_datalist, training_datalist
+from mrsynth.manifest.datalist import (
+    evaluation_subjects,
+    load_datalist,
+    resolve_datalist,
+    training_datalist,
+    training_subjects,
+)
 from mrsynth.manifest.indexing import index, summary, write_datalist
 from mrsynth.manifest.lineage import check_lineage, check_overlap, held_out, in_section, patients_of, with_ancestors
 from mrsynth.manifest.patients import read_patients
@@ -13,6 +19,7 @@ __all__ = [
     "card_ids",
     "check_lineage",
     "check_overlap",
+    "evaluation_subjects",
     "held_out",
     "in_section",
     "index",
@@ -24,6 +31,7 @@ __all__ = [
     "split_subjects",
     "summary",
     "training_datalist",
+    "training_subjects",
     "with_ancestors",
     "write_datalist",
 ]

@@ -109,6 +109,47 @@ def resolve_datalist(
     return load_datalist(found, sections)
 
 
+def training_subjects(
+    dataset_dir: str | os.PathLike | None,
+    datalist: str | os.PathLike | Mapping[str, Any] | None,
+    output_dir: str | os.PathLike,
+    split: Mapping[str, Any],
+    **options: Any,
+) -> dict[str, list[dict[str, Any]]]:
+    """The subjects of a training; an indexed ``dataset_dir`` is kept in ``output_dir/datalist.json``.
+
+    Args:
+        dataset_dir, datalist: see :func:`resolve_datalist`.
+        output_dir: of the training.
+        split: options of ``index`` that divide the subjects: ``seed``, ``validation``, ``test`` and so on.
+        options: further options of ``index``.
+
+    Raises:
+        UserError: as :func:`resolve_datalist`.
+    """
+    out = os.path.join(output_dir, "datalist.json")
+    return resolve_datalist(dataset_dir, datalist, out=out, **options, **split)
+
+
+def evaluation_subjects(
+    dataset_dir: str | os.PathLike | None,
+    datalist: str | os.PathLike | Mapping[str, Any] | None,
+    output_dir: str | os.PathLike,
+    split: Mapping[str, Any],
+) -> dict[str, list[dict[str, Any]]]:
+    """The subjects that trained weights are used on: by default those of the datalist that the training wrote.
+
+    Args:
+        dataset_dir, datalist: see :func:`resolve_datalist`.
+        output_dir: of the training.
+        split: see :func:`training_subjects`.
+
+    Raises:
+        UserError: as :func:`resolve_datalist`.
+    """
+    return resolve_datalist(dataset_dir, datalist, output_dir=output_dir, **split)
+
+
 def training_datalist(output_dir: str | os.PathLike) -> str | None:
     """The datalist that a training on ``dataset_dir`` wrote below its ``output_dir``; None where there is none."""
     path = os.path.join(output_dir, "datalist.json")

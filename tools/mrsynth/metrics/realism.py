@@ -270,38 +270,49 @@ def realism_table(result: Mapping[str, Any], title: str = "") -> str:
     return "\n".join(lines)
 
 
+class Sampled(Protocol):
+    """Real images by class, such as :class:`mrsynth.images.ImageDataset`."""
+
+    def sample(self, count: int, seed: int, of_class: int) -> torch.Tensor:
+        """Up to ``count`` images of a class, `(N, C, H, W)`."""
+
+
 class RealismValidator:
     """What a training is watched by: the measures of synthetic images against real ones, each class for itself.
 
-    It stands where ``RunHandlers`` expects an evaluator: ``run(epoch)``, then ``state.metrics``: the mean over the
+    It stands where :func:`mrsynth.training.run_handlers` expects an evaluator: ``run(epoch)``, then ``state.metrics``: the mean over the
     classes of each measure (of fewer than ten real images the distance alone), and of several classes each one's
-    Fréchet distance. The key metric is the mean distance; Haarburger 2019 chose the epoch by the lowest (table 2), and
-    so does a run with ``better="lower"``. Real and synthetic images are as many, the noise is the same each time. What
+    Fréchet distance. The key metric is the mean distance; Haarburger 2019 chose the epoch by the lowest (table 2). Real and synthetic images are as many, the noise is the same each time. What
     the distance's anchors are is said once.
 
     Args:
         make: gives ``count`` images of a class by its number, `(count, C, H, W)` in [-1, 1].
-        real: by class, real images `(N, C, H, W)`.
+        real: ``real.sample(count, seed, number)`` gives real images `(N, C, H, W)` of a class by its number.
         classes: their names.
         features: of the images.
         count: synthetic images of each class; as many as the real ones where these are fewer.
-        seed: of the anchors, and of what is drawn inside a measure.
+        seed: of the real images, of the anchors, and of what is drawn inside a measure.
+        also_best: further files of weights, and the metric of each, whose best epoch they are of.
 
     Raises:
         UserError: a class without real images.
     """
 
+    better = "lower"
+
     def __init__(
         self,
         make: Callable[[int, int], torch.Tensor],
-        real: Sequence[torch.Tensor],
+        real: Sampled,
         classes: Sequence[str],
         features: Features,
         count: int = 500,
         seed: int = 0,
+        also_best: Mapping[str, str] | None = None,
     ) -> None:
         self.make, self.classes, self.features, self.seed = make, list(classes), features, seed
-        self.images = [images[:count] for images in real]
+        self.also_best = dict(also_best or {})
+        self.images = [real.sample(count, seed, number) for number in range(len(self.classes))]
         if empty := [name for name, images in zip(classes, self.images, strict=True) if not len(images)]:
             raise UserError("real images of each class", f"none of {empty}", "validation_images", "give some")
         self.real = [features(images) for images in self.images]

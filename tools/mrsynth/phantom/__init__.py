@@ -6,6 +6,7 @@ Anatomy, tumour, contrast and noise are functions of (seed, index): same seed, s
 
 from mrsynth.phantom.breast import default_breast_cohort, make_breast_cohort
 from mrsynth.phantom.cohort import default_cohort, make_cohort
+from mrsynth.phantom.dataset import default_dataset
 from mrsynth.phantom.subject import make_subject
 
-__all__ = ["default_breast_cohort", "default_cohort", "make_breast_cohort", "make_cohort", "make_subject"]
+__all__ = ["default_breast_cohort", "default_cohort", "default_dataset", "make_breast_cohort", "make_cohort", "make_subject"]

@@ -1,16 +1,16 @@
 """How any run is started, watched, saved and resumed: generators and segmenters alike."""
 
 from mrsynth.training.checkpoint import (
-    defaults,
     load_checkpoint,
     load_weights,
+    read_records,
     read_safely,
     save_checkpoint,
     save_weights,
-    trained_settings,
 )
 from mrsynth.training.distributed import choose_device, local_device, rank, start, stop, unwrap, world_size, wrap
-from mrsynth.training.handlers import RunHandlers, check_writable, command
+from mrsynth.training.handlers import run_handlers
+from mrsynth.training.run import Run, check_writable, command, next_command, prepare, train_first, weights_in
 from mrsynth.training.history import History
 from mrsynth.training.montage import Montage, Picture, Row, save_mosaic, tumour_centre
 from mrsynth.training.precision import Precision, PrecisionInferer, common
@@ -41,7 +41,7 @@ __all__ = [
     "PrecisionInferer",
     "ResultWriter",
     "Row",
-    "RunHandlers",
+    "Run",
     "SeededDataset",
     "SeededSampler",
     "SegmentationTrainer",
@@ -49,23 +49,27 @@ __all__ = [
     "choose_device",
     "command",
     "common",
-    "defaults",
     "derived_seed",
     "initialise",
     "load_checkpoint",
     "load_weights",
     "local_device",
+    "next_command",
+    "prepare",
     "rank",
+    "read_records",
     "read_safely",
+    "run_handlers",
     "save_checkpoint",
     "save_mosaic",
     "save_weights",
     "seed_everything",
     "start",
     "stop",
-    "trained_settings",
+    "train_first",
     "tumour_centre",
     "unwrap",
+    "weights_in",
     "world_size",
     "wrap",
 ]

@@ -1,40 +1,43 @@
-"""One handler that makes any training a run a person can follow, stop and resume: generators and segmenters alike."""
+"""The handlers that make any training a run a person can follow, stop and resume: generators and segmenters alike."""
 
 from __future__ import annotations
 
 import math
 import os
-import shlex
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from ignite.engine import Events
-from monai.engines import Evaluator
 from monai.handlers import TensorBoardStatsHandler
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from mrsynth.errors import UserError
-from mrsynth.files import unwritable
-from mrsynth.home import cache_home
 from mrsynth.manifest import check_overlap
+from mrsynth.settings import Settings
 from mrsynth.training.checkpoint import CHECKPOINT, WEIGHTS, load_checkpoint, save_checkpoint, save_weights
-from mrsynth.training.distributed import barrier, rank
+from mrsynth.training.distributed import barrier
 from mrsynth.training.history import History
 from mrsynth.training.hyperparameters import hyperparameters
 from mrsynth.training.montage import Picture
+from mrsynth.training.run import Run
 
 
-class RunHandlers:
-    """Everything around the iterations of a run. Attach it last: it restores the engine's state when resuming.
+def run_handlers(
+    settings: Settings,
+    subjects: Mapping[str, Sequence[Mapping[str, Any]]],
+    network: nn.Module,
+    validator: Any = None,
+    montage: Callable[[], Picture] | None = None,
+    initial: Mapping[str, Any] | None = None,
+) -> list[Any]:
+    """The handlers of a training, in the order in which they act. Attach them after all others.
 
-    Progress bar with the losses; TensorBoard scalars and images; validation; a montage each epoch; loss curves;
+    Progress bar with the losses; TensorBoard scalars and images; validation; a montage; loss curves;
     ``models/checkpoint.pt`` at each epoch's end, whole or not at all; ``models/model.pt``, the weights of the best
     validated epoch (of the latest, where nothing is validated); at the end what was made and what to type next.
 
@@ -42,72 +45,46 @@ class RunHandlers:
     have ``max_iterations``, an end within an epoch: such an epoch is validated and drawn, but is no place to resume
     from.
 
-    While it trains, a run holds ``models/run.lock``: a second training in the same ``output_dir`` is refused. The lock
-    belongs to the process, so a run that was killed does not leave it behind.
+    While it trains, a run holds ``models/run.lock``: a second training in the same ``output_dir`` is refused.
 
     Args:
-        output_dir: ``models/`` and ``logs/`` are written below it, nothing elsewhere.
+        settings: see :class:`Run`; a resumed run must share those that are recorded. The engine's own hyper-parameters
+            (optimisers, parts of the game) are recorded and compared too.
+        subjects: datalist items by section.
         network: whose weights go to ``model.pt`` (a generator's moving average, say).
-        subjects: ids of the training subjects; for synthetic ones their parents too.
-        patients: patient by subject id, where known; recorded with the weights.
-        test_subjects: datalist items that a resumed checkpoint must not have seen.
-        settings: plain facts that a resumed run must share, such as the grid and the seed. The engine's own
-            hyper-parameters (optimisers, parts of the game) are recorded and compared too.
-        resume: go on from the checkpoint, if there is one.
-        validator: evaluator with a key metric; run each ``validate_every`` epochs and after the last.
-        validate_every: epochs; 0 never validates.
-        better: whether a ``higher`` or ``lower`` metric is better.
-        also_best: further files of weights in ``models/``, each of the epoch that is best by another of the validator's
-            metrics: the metric by the file's name.
-        montage: gives the picture, in evaluation mode.
-        montage_every: epochs; 0 draws no montage.
-        checkpoint_every: epochs, at least 1.
-        next_command: shown at the end.
+        validator: evaluator with a key metric, run every ``validate_every`` epochs and after the last; one whose loader
+            is empty is left out. Its ``better`` says whether a ``higher`` metric (by default) or a ``lower`` one is
+            better; its ``also_best`` names further files of weights, each of the epoch that is best by another metric.
+        montage: gives the picture, in evaluation mode; its ``look_for`` is a line for the person who looks at it.
+        initial: see :class:`Run`.
 
     Raises:
-        UserError: a negative number of epochs.
+        UserError: an interval that is negative or no whole number.
     """
+    run = Run(settings, subjects, initial)
+    if not run.validate_every or len(getattr(validator, "data_loader", [1])) == 0:
+        validator = None
+    montage = montage if run.montage_every else None
+    log = Log(run)
+    return [
+        Start(run),
+        StopIfDiverged(),
+        log,
+        KeepBest(run, network, validator, log),
+        *([DrawMontage(run, montage, log)] if montage else []),
+        SaveCheckpoint(run, log),
+        Finish(run, log, getattr(montage, "look_for", "")),
+    ]
 
-    def __init__(
-        self,
-        output_dir: str | os.PathLike,
-        network: nn.Module,
-        subjects: Sequence[str],
-        patients: Mapping[str, str] | None = None,
-        test_subjects: Sequence[Mapping[str, Any]] = (),
-        settings: Mapping[str, Any] | None = None,
-        resume: bool = False,
-        validator: Evaluator | None = None,
-        validate_every: int = 1,
-        better: str = "higher",
-        also_best: Mapping[str, str] | None = None,
-        montage: Callable[[], Picture] | None = None,
-        montage_every: int = 1,
-        checkpoint_every: int = 1,
-        next_command: str = "",
-    ) -> None:
-        self.models, self.logs = Path(output_dir) / "models", Path(output_dir) / "logs"
-        self.network, self.subjects, self.test_subjects = network, sorted(set(subjects)), list(test_subjects)
-        self.patients = {i: patient for i, patient in sorted((patients or {}).items()) if i in self.subjects}
-        for name, value, least in (
-            ("validate_every", validate_every, 0),
-            ("montage_every", montage_every, 0),
-            ("checkpoint_every", checkpoint_every, 1),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise UserError(f"a whole number of epochs, at least {least}", repr(value), name, f"pass --{name} 1")
-        self.settings, self.resume = dict(settings or {}), resume
-        self.validator, self.validate_every = validator if validate_every else None, validate_every
-        self.sign = {"higher": 1.0, "lower": -1.0}[better]
-        self.also_best = dict(also_best or {})
-        self.montage, self.montage_every = montage if montage_every else None, montage_every
-        self.checkpoint_every, self.next_command = checkpoint_every, next_command
-        self.best: dict[str, dict[str, float]] = {}  # by file of weights
-        self.picture: Path | None = None
-        self.main = rank() == 0
+
+class Start:
+    """Prepares the folders, restores the engine's state if the run resumes, and tells the sampler each epoch."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
 
     def attach(self, engine: Any) -> None:
-        """Prepare the folders, restore the state if asked, and register with ``engine``."""
+        """Act at once, and register with ``engine``."""
         if not engine.state.epoch_length or not engine.state.max_epochs or engine.state.max_epochs < 1:
             raise UserError(
                 "at least one epoch of at least one batch",
@@ -115,127 +92,116 @@ class RunHandlers:
                 "max_epochs, batch_size, number of processes",
                 "lower batch_size or the number of processes, raise max_epochs, or add subjects",
             )
-        self.hyperparameters = hyperparameters(engine)
-        if self.main:
-            self._prepare_folders()
+        self.run.hyperparameters = hyperparameters(engine)
+        if self.run.main:
+            self.run.prepare_folders()
         barrier()
         try:
             self._restore(engine)
         except BaseException:
-            self._unlock()
+            self.run.unlock()
             raise
         sampler = getattr(engine.data_loader, "sampler", None)
         if sampler is not None and hasattr(sampler, "set_epoch"):
             engine.add_event_handler(Events.EPOCH_STARTED, lambda e: sampler.set_epoch(e.state.epoch))
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_if_diverged)
-        if self.main:
-            self.history = History(self.logs / "history.csv", engine.state.epoch)
-            self.writer = SummaryWriter(str(self.logs / "tensorboard"), purge_step=engine.state.iteration or None)
-            engine.add_event_handler(Events.STARTED, self._open_bar)
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self._log)
-            stats = TensorBoardStatsHandler(
-                self.writer,
-                iteration_log=True,
-                epoch_log=False,
-                output_transform=lambda o: {k: v for k, v in scalars(o).items() if math.isfinite(v)},
-            )
-            stats.attach(engine)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
-        if self.main:
-            engine.add_event_handler(Events.COMPLETED, self._finish)
-            engine.add_event_handler(Events.EXCEPTION_RAISED, self._close)
-
-    def _prepare_folders(self) -> None:
-        for folder in (self.models, self.logs):
-            check_writable(folder)
-        self._lock()
-        for folder in (self.models, self.logs):
-            for leftover in folder.glob(".tmp-*"):  # of a process that was killed while writing
-                leftover.unlink()
-
-    def _lock(self) -> None:
-        path, owner = self.models / "run.lock", self.models / "run.pid"
-        self.lock = FileLock(path, thread_local=False, is_singleton=True)
-        try:
-            self.lock.acquire(timeout=0)
-        except Timeout as error:
-            holder = owner.read_text(encoding="utf-8") if owner.is_file() else "unknown"
-            raise UserError(
-                "an output_dir in which no other training runs",
-                f"process {holder} is training in it",
-                self.models.parent,
-                "wait for that process to end, or pass another --output_dir",
-            ) from error
-        owner.write_text(str(os.getpid()), encoding="utf-8")
-
-    def _unlock(self) -> None:
-        if self.main:
-            (self.models / "run.pid").unlink(missing_ok=True)
-            self.lock.release()
 
     def _restore(self, engine: Any) -> None:
-        path = self.models / CHECKPOINT
-        if not self.resume:
-            if self.main and path.is_file():
+        run, path = self.run, self.run.models / CHECKPOINT
+        if not run.resume:
+            if run.main and path.is_file():
                 os.replace(path, path.with_name("checkpoint.previous.pt"))
             return
         if not path.is_file():
-            if self.main:
-                print(f"Nothing to resume in {self.models}: starting from the first epoch.", flush=True)
+            if run.main:
+                print(f"Nothing to resume in {run.models}: starting from the first epoch.", flush=True)
             return
-        run = load_checkpoint(path, engine.objects_to_save())
-        check_overlap(run, self.test_subjects, path)
-        if "hyperparameters" not in run:
+        stored = load_checkpoint(path, engine.objects_to_save())
+        check_overlap(stored, run.test_subjects, path)
+        if "hyperparameters" not in stored:
             raise UserError(
                 "a checkpoint that records its hyper-parameters",
                 "a checkpoint of an older version, which does not",
                 path,
                 "start again without --resume",
             )
-        mine = {
-            "epoch_length": engine.state.epoch_length,
-            **self.hyperparameters,
-            **self.settings,
-            "subjects": self.subjects,
-        }
-        theirs = {
-            "epoch_length": run["epoch_length"],
-            **run["hyperparameters"],
-            **run["settings"],
-            "subjects": run["subjects"],
-        }
-        differing = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))
-        if differing:
-            brief = {k: _brief(theirs.get(k)) for k in differing}
+        mine = _compared(engine.state.epoch_length, run.record)
+        theirs = _compared(stored["epoch_length"], stored)
+        if differing := sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k)):
             raise UserError(
-                f"the settings that the checkpoint was made with: {brief}",
+                f"the settings that the checkpoint was made with: { {k: _brief(theirs.get(k)) for k in differing} }",
                 f"{ {k: _brief(mine.get(k)) for k in differing} }",
                 path,
-                "give the same settings and data, or start without --resume",
+                "give the same settings, overlays and data, or start without --resume",
             )
-        engine.state.epoch = run["epoch"]
-        engine.state.iteration = run["epoch"] * run["epoch_length"]
-        self.best = dict(run["best"])
+        engine.state.epoch = stored["epoch"]
+        engine.state.iteration = stored["epoch"] * stored["epoch_length"]
+        run.best = dict(stored["best"])
         if hasattr(engine, "latest"):
-            engine.latest.update(run["latest"])
-        if self.main:
-            print(f"Resumed after epoch {run['epoch']} of {engine.state.max_epochs}.", flush=True)
-            if run["epoch"] >= engine.state.max_epochs:
+            engine.latest.update(stored["latest"])
+        if run.main:
+            print(f"Resumed after epoch {stored['epoch']} of {engine.state.max_epochs}.", flush=True)
+            if stored["epoch"] >= engine.state.max_epochs:
                 # a learning rate that has come down to its end cannot be stretched
                 scheduled = "scheduler" in engine.objects_to_save()
                 further = "fine-tune its weights (--initial_weights)" if scheduled else "raise --max_epochs to train on"
                 print(f"This run is complete: {further}.", flush=True)
-                self._unlock()  # its trainer does nothing, so no event releases the lock
+                run.unlock()  # its trainer does nothing, so no event releases the lock
 
-    def _stop_if_diverged(self, engine: Any) -> None:
+
+class StopIfDiverged:
+    """Ends the run when a loss or a weight becomes NaN or infinite, before anything of it is saved."""
+
+    def attach(self, engine: Any) -> None:
+        """Register with ``engine``."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._check_loss)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._check_weights)
+
+    def _check_loss(self, engine: Any) -> None:
         if not math.isfinite(scalars(engine.state.output)["loss"]):
             raise diverged("finite losses", engine)
 
-    def _stop_if_spoilt(self, engine: Any) -> None:
-        """A step can spoil the weights although its loss was finite; nothing of that is saved."""
+    def _check_weights(self, engine: Any) -> None:
         for name, item in engine.objects_to_save().items():
             if isinstance(item, nn.Module) and not all(torch.isfinite(v).all() for v in item.state_dict().values()):
                 raise diverged(f"finite weights of {name}", engine)
+
+
+class Log:
+    """Progress bar, ``logs/history.csv`` and TensorBoard."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def attach(self, engine: Any) -> None:
+        """Open the files, and register with ``engine``."""
+        if not self.run.main:
+            return
+        self.history = History(self.run.logs / "history.csv", engine.state.epoch)
+        self.writer = SummaryWriter(str(self.run.logs / "tensorboard"), purge_step=engine.state.iteration or None)
+        engine.add_event_handler(Events.STARTED, self._open_bar)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._log)
+        stats = TensorBoardStatsHandler(
+            self.writer,
+            iteration_log=True,
+            epoch_log=False,
+            output_transform=lambda o: {k: v for k, v in scalars(o).items() if math.isfinite(v)},
+        )
+        stats.attach(engine)
+
+    def add(self, engine: Any, values: dict[str, float]) -> None:
+        """Add the scalars of a validation."""
+        if self.run.main:
+            self.history.add(engine.state.epoch, engine.state.iteration, values)
+            for key, scalar in values.items():
+                self.writer.add_scalar(key, scalar, engine.state.iteration)
+
+    def close(self) -> None:
+        """Close the bar and TensorBoard's file."""
+        if hasattr(self, "bar"):
+            self.bar.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.writer.close()
 
     def _open_bar(self, engine: Any) -> None:
         total = getattr(engine, "max_iterations", None) or engine.state.max_epochs * engine.state.epoch_length
@@ -248,95 +214,120 @@ class RunHandlers:
             k.replace("_loss", ""): f"{v:.3f}" for k, v in sorted(values.items()) if k.endswith("_loss") or k == "l1"
         }
         shown = shown or {"loss": f"{values['loss']:.3f}"}
+        best = self.run.best.get(WEIGHTS, {}).items()
         self.bar.set_description(f"epoch {engine.state.epoch}/{engine.state.max_epochs}")
-        self.bar.set_postfix(
-            {**shown, **{k: f"{v:.3f}" for k, v in self.best.get(WEIGHTS, {}).items() if k.startswith("best")}},
-            refresh=False,
-        )
+        self.bar.set_postfix(shown | {k: f"{v:.3f}" for k, v in best if k.startswith("best")}, refresh=False)
         self.bar.update()
 
+
+class KeepBest:
+    """Validates, on every rank since metrics gather what all ranks saw, and keeps the best epoch's weights."""
+
+    def __init__(self, run: Run, network: nn.Module, validator: Any, log: Log) -> None:
+        self.run, self.network, self.validator, self.log = run, network, validator, log
+        self.sign = {"higher": 1.0, "lower": -1.0}[getattr(validator, "better", "higher")]
+        self.also_best = dict(getattr(validator, "also_best", {}))
+
+    def attach(self, engine: Any) -> None:
+        """Register with ``engine``."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._end_epoch)
+
     def _end_epoch(self, engine: Any) -> None:
-        self._stop_if_spoilt(engine)
-        epoch, last = engine.state.epoch, engine.state.epoch == engine.state.max_epochs
         improved = [WEIGHTS] if self.validator is None else []
-        if self.validator is not None and (epoch % self.validate_every == 0 or last):
-            improved = self._validate(engine)  # on every rank, since metrics gather what all ranks saw
-        if self.main:
-            if self.montage is not None and (epoch % self.montage_every == 0 or last):
-                self._draw(epoch, engine.state.iteration)
-            self.history.save()
+        if self.validator is not None and _due(engine, self.run.validate_every):
+            improved = self._validate(engine)
+        if self.run.main:
             for file in improved:
-                record = {
-                    "epoch": epoch,
-                    "settings": self.settings,
-                    "hyperparameters": self.hyperparameters,
-                    "subjects": self.subjects,
-                    "patients": self.patients,
-                    "metrics": self.best.get(file, {}) if self.validator else {},
-                }
-                save_weights(self.network, self.models / file, record)
-            whole = engine.state.iteration == epoch * engine.state.epoch_length  # not cut short by max_iterations
-            if whole and (epoch % self.checkpoint_every == 0 or last):
-                self._save(engine)
-        barrier()
+                metrics = self.run.best.get(file, {}) if self.validator else {}
+                record = {"epoch": engine.state.epoch, **self.run.record, "metrics": metrics}
+                save_weights(self.network, self.run.models / file, record)
 
     def _validate(self, engine: Any) -> list[str]:
         """Run the validator; returns the files of weights that this epoch is the best for."""
         with torch.no_grad():
-            self.validator.run(engine.state.epoch)  # type: ignore[union-attr]
-        state = self.validator.state  # type: ignore[union-attr]
+            self.validator.run(engine.state.epoch)
+        state = self.validator.state
         values = {k: float(v) for k, v in state.metrics.items() if isinstance(v, (int, float, torch.Tensor))}
-        if self.main:
-            self.history.add(engine.state.epoch, engine.state.iteration, values)
-            for key, scalar in values.items():
-                self.writer.add_scalar(key, scalar, engine.state.iteration)
+        self.log.add(engine, values)
         improved = []
         for file, name in {WEIGHTS: state.key_metric_name, **self.also_best}.items():
-            value, known = values[name], self.best.get(file)
+            value, known = values[name], self.run.best.get(file)
             if known is None or self.sign * (value - known[f"best_{name}"]) > 0:
-                self.best[file] = {f"best_{name}": value, "at_epoch": float(engine.state.epoch)}
+                self.run.best[file] = {f"best_{name}": value, "at_epoch": float(engine.state.epoch)}
                 improved.append(file)
         return improved
 
-    def _draw(self, epoch: int, iteration: int) -> None:
-        self.picture = self.logs / "montage" / f"epoch_{epoch:05d}.png"
-        mosaic = self.montage().save(self.picture, f"epoch {epoch}")  # type: ignore[misc]
-        self.writer.add_image("montage", mosaic, iteration, dataformats="HWC")
+
+class DrawMontage:
+    """Writes ``logs/montage/epoch_00005.png`` and shows it in TensorBoard."""
+
+    def __init__(self, run: Run, montage: Callable[[], Picture], log: Log) -> None:
+        self.run, self.montage, self.log = run, montage, log
+
+    def attach(self, engine: Any) -> None:
+        """Register with ``engine``."""
+        if self.run.main:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._draw)
+
+    def _draw(self, engine: Any) -> None:
+        epoch = engine.state.epoch
+        if _due(engine, self.run.montage_every):
+            self.run.picture = self.run.logs / "montage" / f"epoch_{epoch:05d}.png"
+            mosaic = self.montage().save(self.run.picture, f"epoch {epoch}")
+            self.log.writer.add_image("montage", mosaic, engine.state.iteration, dataformats="HWC")
+
+
+class SaveCheckpoint:
+    """Writes the history, and after every whole epoch that is due ``models/checkpoint.pt``."""
+
+    def __init__(self, run: Run, log: Log) -> None:
+        self.run, self.log = run, log
+
+    def attach(self, engine: Any) -> None:
+        """Register with ``engine``."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
 
     def _save(self, engine: Any) -> None:
-        run = {
-            "epoch": engine.state.epoch,
-            "epoch_length": engine.state.epoch_length,
-            "settings": self.settings,
-            "hyperparameters": self.hyperparameters,
-            "subjects": self.subjects,
-            "patients": self.patients,
-            "best": self.best,
-            "latest": dict(getattr(engine, "latest", {})),
-        }
-        save_checkpoint(self.models / CHECKPOINT, engine.objects_to_save(), run)
+        epoch, length = engine.state.epoch, engine.state.epoch_length
+        if self.run.main:
+            self.log.history.save()
+        whole = engine.state.iteration == epoch * length  # not cut short by max_iterations
+        if self.run.main and whole and _due(engine, self.run.checkpoint_every):
+            facts = {
+                "epoch": epoch,
+                "epoch_length": length,
+                **self.run.record,
+                "best": self.run.best,
+                "latest": dict(getattr(engine, "latest", {})),
+            }
+            save_checkpoint(self.run.models / CHECKPOINT, engine.objects_to_save(), facts)
+        barrier()
 
-    def _finish(self, engine: Any) -> None:
-        self.history.draw(self.logs / "curves.png")
-        self._close(engine)
-        lines = [f"  checkpoint  {self.models / CHECKPOINT}"] if (self.models / CHECKPOINT).is_file() else []
-        lines += [f"  weights     {self.models / file}" for file in dict.fromkeys([WEIGHTS, *self.best])]
-        lines += [f"  montage     {self.picture}"] if self.picture else []
-        lines += [f"  curves      {self.logs / 'curves.png'}", f"  log folder  {self.logs}"]
-        lines += ["  " + ", ".join(f"{k} {v:.4g}" for k, v in best.items()) for best in self.best.values()]
-        print("\nMade:", *lines, sep="\n", flush=True)
-        if self.next_command:
-            print(f"Next:\n  {self.next_command}", flush=True)
 
-    def _close(self, engine: Any, error: BaseException | None = None) -> None:
-        if hasattr(self, "bar"):
-            self.bar.close()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.writer.close()
-        self._unlock()
-        if error is not None:
-            raise error
+class Finish:
+    """Draws the curves, closes the files, lets go of the lock, and says what was made and what to do next."""
+
+    def __init__(self, run: Run, log: Log, look_for: str = "") -> None:
+        self.run, self.log, self.look_for = run, log, look_for
+
+    def attach(self, engine: Any) -> None:
+        """Register with ``engine``."""
+        if self.run.main:
+            engine.add_event_handler(Events.COMPLETED, self._finish)
+            engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
+
+    def _finish(self) -> None:
+        self.log.history.draw(self.run.logs / "curves.png")
+        self._close()
+        print(self.run.summary(self.look_for), flush=True)
+
+    def _fail(self, engine: Any, error: BaseException) -> None:
+        self._close()
+        raise error
+
+    def _close(self) -> None:
+        self.log.close()
+        self.run.unlock()
 
 
 def diverged(expected: str, engine: Any) -> UserError:
@@ -345,7 +336,7 @@ def diverged(expected: str, engine: Any) -> UserError:
         expected,
         f"{scalars(engine.state.output)} at iteration {engine.state.iteration}",
         "training",
-        "lower learning_rate, or set amp to none; the last checkpoint is sound",
+        "lower learning_rate, or pass --amp none; the last checkpoint is sound",
     )
 
 
@@ -359,38 +350,18 @@ def scalars(output: Any) -> dict[str, float]:
     }
 
 
-def check_writable(folder: str | os.PathLike) -> None:
-    """Make ``folder`` and try to write in it, before the work starts.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    probe = Path(folder) / f".tmp-{os.getpid()}"
-    try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise unwritable(folder, error) from error
+def _due(engine: Any, every: int) -> bool:
+    return engine.state.epoch % every == 0 or engine.state.epoch == engine.state.max_epochs
 
 
-def command(run_id: str, bundle_root: str | os.PathLike, config: str, **options: Any) -> str:
-    """The command line of a bundle's run, for the user to type next.
-
-    Args:
-        run_id: such as ``evaluate``.
-        bundle_root: the bundle's folder.
-        config: name of a file in its ``configs``.
-        options: overrides; None, the bundle's own folder and anything in the cache folder are defaults, left out.
-    """
-    root, here = Path(bundle_root), Path.cwd()
-    file = root / "configs" / config
-    words = ["python", "-m", "monai.bundle", "run", run_id, "--config_file"]
-    words.append(str(file.relative_to(here) if file.is_relative_to(here) else file))
-    for name, value in options.items():
-        if value is not None and str(value) != str(root) and not Path(str(value)).is_relative_to(cache_home()):
-            words += [f"--{name}", str(value)]
-    return shlex.join(words)
+def _compared(epoch_length: int, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a resumed run must share."""
+    return {
+        "epoch_length": epoch_length,
+        **record["hyperparameters"],
+        **record["settings"],
+        "subjects": record["subjects"],
+    }
 
 
 def _brief(value: Any) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
 from torch.optim import Optimizer
 
 PARTS = ("objective", "round", "schedule", "constraint", "terms", "loss_function")
@@ -22,13 +24,19 @@ def hyperparameters(engine: Any) -> dict[str, Any]:
         engine: a trainer with ``objects_to_save()``; read before any state is restored.
 
     Returns:
-        For each optimiser its class and the arguments that it was made with; for each part of the game (objective,
+        For each optimiser its class and the arguments that it was made with; for each network a hash of its layers as
+        torch prints them, dropout rates and slopes among them; for each part of the game (objective,
         round, schedule, constraint, terms) or loss its class and its plain attributes; the trainer's own numbers.
     """
     found: dict[str, Any] = {
         name: {"class": type(item).__name__, **_plain(item.defaults)}
         for name, item in engine.objects_to_save().items()
         if isinstance(item, Optimizer)
+    }
+    found["layers"] = {
+        name: hashlib.sha256(repr(item).encode()).hexdigest()[:16]
+        for name, item in engine.objects_to_save().items()
+        if isinstance(item, nn.Module)
     }
     for name in PARTS:
         part = getattr(engine, name, None)

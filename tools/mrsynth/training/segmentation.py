@@ -1,4 +1,4 @@
-"""Training of one network against a truth: what a segmenter's iteration is; all around it is ``RunHandlers``."""
+"""Training of one network against a truth: what a segmenter's iteration is; all around it is ``run_handlers``."""
 
 from __future__ import annotations
 
