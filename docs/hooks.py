@@ -1,4 +1,4 @@
-"""MkDocs hooks: pages whose text lives elsewhere in the repository, the settings tables, and a check for foreign hosts.
+"""MkDocs hooks: pages from elsewhere in the repository, tables of settings, and a check for foreign hosts.
 
 The site has no second copy of any text. `README.md`, `CHANGELOG.md`, `CONTRIBUTING.md` and each bundle's `docs/` enter
 it as they are; links between them are resolved as on disk.
@@ -6,6 +6,7 @@ it as they are; links between them are resolved as on disk.
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -57,15 +58,39 @@ def on_files(files: Files, config) -> Files:
 
 
 def on_page_markdown(markdown: str, page, **_: object) -> str:
-    """Resolve links of the repository's own pages, and append a bundle's settings to its page."""
+    """Resolve links of the repository's own pages, and append what is generated: settings, dataset cards."""
     source = page.file.src_uri
     if source in ROOT_PAGES:
         return re.sub(r"\]\(docs/", "](", markdown)
+    if source == "datasets.md":
+        return f"{markdown}\n\n{dataset_cards()}\n"
     bundle = re.fullmatch(r"bundles/(\w+)/docs/README\.md", source)
     if not bundle:
         return markdown
     markdown = re.sub(r"\]\((?:\.\./)+data_manifest/?\)", "](../../../datasets.md)", markdown)
     return f"{markdown}\n\n## All settings\n\n{settings_table(str(ROOT / 'bundles' / bundle[1]))}\n"
+
+
+def dataset_cards() -> str:
+    """One section for each dataset: where it is found, its license, its layout, and what to cite."""
+    sections = []
+    for path in sorted((ROOT / "data_manifest").glob("*.json")):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        license_ = card["licence"]
+        forbids = "".join(f"\n    - {line}" for line in license_.get("forbids", []))
+        labels = ", ".join(v if k == "note" else f"{k} {v}" for k, v in card.get("labels", {}).items())
+        facts = [
+            f"**Where to get it:** {card['route']}",
+            f"**Registration:** {card['registration']}",
+            f"**License:** {license_['name']}" + (f". It forbids:\n{forbids}\n" if forbids else ""),
+            f"**Layout:** `{card['folders']}`" if card.get("folders") else "",
+            f"**Labels:** {labels}" if labels else "",
+            "**Cite:**\n\n" + "\n".join(f"    - {line}" for line in card["citation"]) if card["citation"] else "",
+        ]
+        notes = "\n".join(f"- {line}" for line in facts if line)
+        remarks = "\n\n".join(card.get("notes", []))
+        sections.append(f"## `{card['id']}`: {card['name']}\n\n{notes}\n\n{remarks}")
+    return "\n\n".join(sections)
 
 
 class Loads(HTMLParser):
