@@ -1,0 +1,145 @@
+"""MkDocs hooks: pages from elsewhere in the repository, tables of settings, and a check for foreign hosts.
+
+The site has no second copy of any text. `README.md`, `CHANGELOG.md`, `CONTRIBUTING.md` and each bundle's `docs/` enter
+it as they are; links between them are resolved as on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+
+from mrsynth.settings import settings_table
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOT_PAGES = {
+    "README.md": "index.html",
+    "CHANGELOG.md": "changelog/index.html",
+    "CONTRIBUTING.md": "contributing/index.html",
+}
+BUNDLES = sorted(path.parents[1].name for path in (ROOT / "bundles").glob("*/docs/README.md"))
+ROOMS = sorted(path.parent.name for path in (ROOT / "tools" / "mrsynth").glob("*/__init__.py"))
+
+
+def on_config(config):
+    """Fill the navigation's lists of bundles and rooms."""
+    for entry in config.nav:
+        if "Bundles" in entry:
+            entry["Bundles"] = [{name: f"bundles/{name}/docs/README.md"} for name in BUNDLES]
+        elif "Reference" in entry:
+            entry["Reference"] = [{name: f"reference/{name}.md"} for name in ROOMS]
+    return config
+
+
+def on_files(files: Files, config) -> Files:
+    """Add the repository's own pages with their pictures, and a reference page for each room."""
+
+    def add(source: str, destination: str, **content: str) -> None:
+        file = File.generated(config, source, **content)
+        file.dest_uri = file.url = destination
+        file.url = re.sub(r"(^|/)index\.html$", r"\1", destination) or "./"
+        files.append(file)
+
+    for name, destination in ROOT_PAGES.items():
+        add(name, destination, abs_src_path=str(ROOT / name))
+    for bundle in BUNDLES:
+        for path in sorted((ROOT / "bundles" / bundle / "docs").iterdir()):
+            target = "index.html" if path.name == "README.md" else path.name
+            add(path.relative_to(ROOT).as_posix(), f"bundles/{bundle}/{target}", abs_src_path=str(path))
+    for room in ROOMS:
+        add(f"reference/{room}.md", f"reference/{room}/index.html", content=f"# {room}\n\n::: mrsynth.{room}\n")
+    return files
+
+
+def on_page_markdown(markdown: str, page, **_: object) -> str:
+    """Resolve links of the repository's own pages, and append what is generated: settings, dataset cards."""
+    source = page.file.src_uri
+    if source in ROOT_PAGES:
+        return re.sub(r"\]\(docs/", "](", markdown)
+    if source == "datasets.md":
+        return f"{markdown}\n\n{dataset_cards()}\n"
+    bundle = re.fullmatch(r"bundles/(\w+)/docs/README\.md", source)
+    if not bundle:
+        return markdown
+    markdown = re.sub(r"\]\((?:\.\./)+data_manifest/?\)", "](../../../datasets.md)", markdown)
+    return f"{markdown}\n\n## All settings\n\n{settings_table(str(ROOT / 'bundles' / bundle[1]))}\n"
+
+
+def dataset_cards() -> str:
+    """One section for each dataset: where it is found, its license, its layout, and what to cite."""
+    sections = []
+    for path in sorted((ROOT / "data_manifest").glob("*.json")):
+        card = json.loads(path.read_text(encoding="utf-8"))
+        license_ = card["licence"]
+        forbids = "".join(f"\n    - {line}" for line in license_.get("forbids", []))
+        labels = ", ".join(v if k == "note" else f"{k} {v}" for k, v in card.get("labels", {}).items())
+        facts = [
+            f"**Where to get it:** {card['route']}",
+            f"**Registration:** {card['registration']}",
+            f"**License:** {license_['name']}" + (f". It forbids:\n{forbids}\n" if forbids else ""),
+            f"**Layout:** `{card['folders']}`" if card.get("folders") else "",
+            f"**Labels:** {labels}" if labels else "",
+            "**Cite:**\n\n" + "\n".join(f"    - {line}" for line in card["citation"]) if card["citation"] else "",
+        ]
+        notes = "\n".join(f"- {line}" for line in facts if line)
+        remarks = "\n\n".join(card.get("notes", []))
+        sections.append(f"## `{card['id']}`: {card['name']}\n\n{notes}\n\n{remarks}")
+    return "\n\n".join(sections)
+
+
+class Loads(HTMLParser):
+    """The addresses that a browser loads by itself when it shows a page; links to click are not among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.in_style = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.in_style = tag == "style"
+        self.addresses += [given[name] for name in ("src", "poster", "data", "background") if name in given]
+        self.addresses += [part.split()[0] for part in given.get("srcset", "").split(",") if part.strip()]
+        if tag == "link" and given.get("rel") not in ("canonical", "prev", "next", "alternate"):
+            self.addresses.append(given.get("href", ""))
+        if tag in ("image", "use"):
+            self.addresses += [given[name] for name in ("href", "xlink:href") if name in given]
+        self.addresses += in_css(given.get("style", ""))
+
+    def handle_data(self, data: str) -> None:
+        if self.in_style:
+            self.addresses += in_css(data)
+
+
+def in_css(text: str) -> list[str]:
+    """The addresses that a style sheet loads."""
+    found = re.findall(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)", text)
+    return [first or second for first, second in found]
+
+
+def foreign_loads(site: Path) -> list[str]:
+    """`page: address` of whatever the built pages and style sheets load from another host."""
+    found = []
+    for path in sorted(site.rglob("*")):
+        if path.suffix in (".html", ".svg"):
+            parser = Loads()
+            parser.feed(path.read_text(encoding="utf-8"))
+            addresses = parser.addresses
+        elif path.suffix == ".css":
+            addresses = in_css(path.read_text(encoding="utf-8"))
+        else:
+            continue
+        found += [f"{path.relative_to(site)}: {address}" for address in addresses if urlsplit(address).netloc]
+    return found
+
+
+def on_post_build(config, **_: object) -> None:
+    """Fail the build where a page would ask another host for anything."""
+    if found := foreign_loads(Path(config.site_dir)):
+        raise PluginError("Expected pages that load nothing from another host. Found:\n" + "\n".join(found))
