@@ -232,7 +232,8 @@ def trained(tmp_path) -> Path:
 def test_fine_tuning_starts_from_the_weights_and_inherits_their_subjects(tmp_path, trained):
     network = small_network()
     parents = initialise(network, trained, [{"subject": "S7"}, {"subject": "S8", "patient": "Q"}])
-    assert parents == {"subjects": ["A", "B", "B's parent"], "patients": {"A": "P"}} and network.training
+    assert parents == {"subjects": ["A", "B", "B's parent"], "patients": {"A": "P"}, "fingerprints": {}}
+    assert network.training
     stored = torch.load(trained, weights_only=True)
     assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), stored.values(), strict=True))
     second, subjects = tmp_path / "second" / "models" / "model.pt", {"training": [{"subject": "S0"}]}
@@ -246,7 +247,7 @@ def test_fine_tuning_starts_from_the_weights_and_inherits_their_subjects(tmp_pat
 
 def test_without_weights_the_network_stays_as_it_is():
     network, before = small_network(), small_network().state_dict()
-    assert initialise(network, None, [{"subject": "A"}]) == {"subjects": [], "patients": {}}
+    assert initialise(network, None, [{"subject": "A"}]) == {"subjects": [], "patients": {}, "fingerprints": {}}
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 

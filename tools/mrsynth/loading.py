@@ -24,7 +24,7 @@ from monai.data import MetaTensor
 from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError, user_error_in
 from mrsynth.files import sha256
-from mrsynth.manifest.cards import GENERIC, load_card
+from mrsynth.manifest.cards import USUAL_NAMES
 from mrsynth.training import choose_device, read_records
 from mrsynth.training.checkpoint import WEIGHTS
 from mrsynth.transforms import write_nifti
@@ -232,11 +232,10 @@ def _item(image: Any) -> dict[str, Any]:
 
 def _files_in(folder: Path) -> list[str]:
     """The files of the four sequences in a subject's folder."""
-    names = load_card(GENERIC).about["files"]["kinds"]
     files = [file for file in sorted(folder.iterdir()) if file.name.endswith((".nii", ".nii.gz"))]
     found = []
     for sequence in SEQUENCES:
-        pattern = re.compile(rf"(?:.*[_.-])?(?:{names[sequence]})\.nii(?:\.gz)?", re.IGNORECASE)
+        pattern = re.compile(rf"(?:.*[_.-])?(?:{USUAL_NAMES[sequence]})\.nii(?:\.gz)?", re.IGNORECASE)
         matches = [str(file) for file in files if pattern.fullmatch(file.name)]
         if len(matches) != 1:
             raise UserError(
