@@ -76,7 +76,7 @@ def dataset_cards() -> str:
     sections = []
     for path in sorted((ROOT / "data_manifest").glob("*.json")):
         card = json.loads(path.read_text(encoding="utf-8"))
-        license_ = card["licence"]
+        license_ = card["license"]
         forbids = "".join(f"\n    - {line}" for line in license_.get("forbids", []))
         labels = ", ".join(v if k == "note" else f"{k} {v}" for k, v in card.get("labels", {}).items())
         facts = [

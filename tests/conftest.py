@@ -24,16 +24,16 @@ AFFINE = np.array([[-6.0, 0, 0, 0], [0, -6.0, 0, 138], [0, 0, 6.0, 0], [0, 0, 0,
 
 
 class Brain(NamedTuple):
-    """One small subject: an ellipsoid of white matter in grey matter in CSF, with a ball of tumour off the middle."""
+    """One small subject: an ellipsoid of white matter in gray matter in CSF, with a ball of tumor off the middle."""
 
     image: np.ndarray  # (4, X, Y, Z) int16: t1, t1ce, t2, flair
     label: np.ndarray  # (X, Y, Z) uint8: 0, 1, 2, 4
-    tissue: np.ndarray  # (X, Y, Z) uint8: 0 outside, 6 CSF, 7 grey, 8 white, as if there were no tumour
+    tissue: np.ndarray  # (X, Y, Z) uint8: 0 outside, 6 CSF, 7 gray, 8 white, as if there were no tumor
     affine: np.ndarray
 
 
 def brain(seed: int = 0, scale: float = 1.0, shape: tuple[int, int, int] = SHAPE) -> Brain:
-    """A subject that differs from another ``seed``'s in size, tumour and noise; ``scale`` sizes the brain."""
+    """A subject that differs from another ``seed``'s in size, tumor and noise; ``scale`` sizes the brain."""
     random = np.random.default_rng(seed)
     radii = scale * np.array([8.5, 10.0, 8.0]) * random.uniform(0.93, 1.05, 3)
     middle = (np.array(shape) - 1) / 2
@@ -41,8 +41,8 @@ def brain(seed: int = 0, scale: float = 1.0, shape: tuple[int, int, int] = SHAPE
     depth = np.sqrt(sum((offset[axis] / radii[axis]) ** 2 for axis in range(3)))
     tissue = np.select([depth < 0.7, depth < 0.93, depth < 1], [8, 7, 6], 0).astype(np.uint8)
     side = random.choice([-1, 1])
-    centre = radii * [0.4 * side, random.uniform(-0.3, 0.3), random.uniform(-0.2, 0.3)]
-    ball = np.sqrt(sum((offset[axis] - centre[axis]) ** 2 for axis in range(3))) / scale
+    center = radii * [0.4 * side, random.uniform(-0.3, 0.3), random.uniform(-0.2, 0.3)]
+    ball = np.sqrt(sum((offset[axis] - center[axis]) ** 2 for axis in range(3))) / scale
     label = np.select([ball < 1.3, ball < 2.3, ball < 3.6], [1, 4, 2], 0).astype(np.uint8) * (tissue > 0)
     signal = {6: (150, 160, 900, 120), 7: (420, 440, 520, 480), 8: (640, 660, 380, 400)}
     lesion = {1: (200, 210, 800, 300), 2: (380, 400, 750, 800), 4: (400, 900, 600, 600)}
@@ -183,7 +183,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, start_bundle: Callable) -
         write_brats(dataset, f"BraTS2021_{index:05d}", brain(index))
     options = {"dataset_dir": dataset, "output_dir": output, "spatial_size": "[16,16,16]", "max_epochs": 2}
     # in bfloat16 on CPU, oneDNN 3 computes wrong gradients where a level is 2 voxels wide, as here
-    options |= {"feature_maps": 4, "critic_feature_maps": 4, "device": "cpu", "amp": "none"}
+    options |= {"feature_maps": 4, "discriminator_feature_maps": 4, "device": "cpu", "amp": "none"}
     process = start_bundle("tumor3d", *[str(part) for k, v in options.items() for part in (f"--{k}", v)])
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said[-4000:]

@@ -91,11 +91,11 @@ def test_an_error_from_a_loaders_worker_is_found_in_its_text():
 
         def __getitem__(self, index):
             try:
-                raise UserError("a tumour", "none", "subject A", "add one")
+                raise UserError("a tumor", "none", "subject A", "add one")
             except UserError as error:
                 raise RuntimeError("applying transform") from error
 
     with pytest.raises(RuntimeError) as caught:
         next(iter(torch.utils.data.DataLoader(Faulty(), num_workers=1)))
     found = user_error_in(caught.value)
-    assert (found.expected, found.found, found.where, found.do) == ("a tumour", "none", "subject A", "add one")
+    assert (found.expected, found.found, found.where, found.do) == ("a tumor", "none", "subject A", "add one")

@@ -15,7 +15,7 @@ import mrsynth
 
 RUN = {"max_epochs": 1, "validate_every": 0, "montage_every": 0, "device": "cpu", "amp": "none"}
 SMALL = {
-    "brain2d": {"slices": "[36,113]", "batch_size": 8, "width": 0.05, "latent_size": 4, "condition": "tumour"},
+    "brain2d": {"slices": "[36,113]", "batch_size": 8, "width": 0.05, "latent_size": 4, "condition": "tumor"},
     "unet3d": {"patch_size": "[16,16,16]", "filters": "[4,8,8]", "iterations_per_epoch": 2, "batch_size": 2},
 }
 
@@ -54,8 +54,8 @@ def test_two_bundles_in_one_process_give_what_they_write(
         [nib.load(file).get_fdata(dtype=np.float32).transpose(2, 1, 0)[:, None] for file in stacks]
     )
     assert np.array_equal(images.numpy(), written)
-    assert images.meta["classes"] == ["no tumour"] * 3 + ["tumour"] * 3
-    assert torch.equal(models["brain2d"].sample(3, seed=7, condition="tumour"), images[3:])
+    assert images.meta["classes"] == ["no tumor"] * 3 + ["tumor"] * 3
+    assert torch.equal(models["brain2d"].sample(3, seed=7, condition="tumor"), images[3:])
 
     item = {k: v for k, v in brats[1](subjects_dir, subject.name).items() if k != "label"}
     datalist = {"training": [], "validation": [], "test": [item]}
@@ -89,7 +89,7 @@ def test_a_model_says_what_it_is(trained):
     record = next(iter(json.loads((trained["brain2d"] / "models" / "model.json").read_text()).values()))
     assert model.subjects == record["subjects"] and model.settings["latent_size"] == 4
     assert "brain2d" in repr(model) and f"{len(model.subjects)} subjects" in repr(model)
-    assert model.sample(1).meta["provenance"]["tumour"]["training_subjects"] == model.subjects
+    assert model.sample(1).meta["provenance"]["tumor"]["training_subjects"] == model.subjects
 
 
 def test_subjects_carry_their_descent(tiny_run, bundle_workflow, tmp_path):

@@ -12,7 +12,7 @@ from mrsynth.adversarial import LatentRound, NonSaturating, TwoPlayerTrainer
 
 
 class Mlp(nn.Sequential):
-    """Two layers; ``inputs`` are joined, so that it can be critic and generator."""
+    """Two layers; ``inputs`` are joined, so that it can be discriminator and generator."""
 
     def __init__(self, inputs: int, outputs: int, width: int = 16) -> None:
         super().__init__(nn.Linear(inputs, width), nn.LeakyReLU(0.2), nn.Linear(width, outputs))
@@ -39,7 +39,7 @@ def gaussian(batches: int, size: int = 8, mean: float = 3.0) -> list[dict[str, t
 
 
 def transplants(batches: int, size: int = 2, side: int = 4) -> list[dict[str, torch.Tensor]]:
-    """Batches as :class:`TransplantRound` takes them: 4 sequences, conditions of 5 channels, tumours at two places."""
+    """Batches as :class:`TransplantRound` takes them: 4 sequences, conditions of 5 channels, tumors at two places."""
     noise = torch.Generator().manual_seed(0)
     grid = (size, 1, side, side, side)
 
@@ -57,19 +57,19 @@ def transplants(batches: int, size: int = 2, side: int = 4) -> list[dict[str, to
 
 
 def game(
-    batches: list[dict], generator: nn.Module, critic: nn.Module, epochs: int = 1, **parts: object
+    batches: list[dict], generator: nn.Module, discriminator: nn.Module, epochs: int = 1, **parts: object
 ) -> TwoPlayerTrainer:
-    """A trainer whose optimisers do plain steps of 0.1 unless told otherwise."""
-    optimiser = parts.pop("optimiser", lambda p: torch.optim.SGD(p, lr=0.1))
+    """A trainer whose optimizers do plain steps of 0.1 unless told otherwise."""
+    optimizer = parts.pop("optimizer", lambda p: torch.optim.SGD(p, lr=0.1))
     arguments = {"objective": NonSaturating(), "round": LatentRound(2), **parts}
     return TwoPlayerTrainer(
         device=torch.device("cpu"),
         max_epochs=epochs,
         train_data_loader=batches,
         generator=generator,
-        discriminator=critic,
-        generator_optimizer=optimiser(generator.parameters()),
-        discriminator_optimizer=optimiser(critic.parameters()),
+        discriminator=discriminator,
+        generator_optimizer=optimizer(generator.parameters()),
+        discriminator_optimizer=optimizer(discriminator.parameters()),
         **arguments,
     )
 
@@ -78,9 +78,9 @@ def game(
 def play() -> Callable:
     """The makers above, under one name."""
 
-    class Play:
+    class GameBatch:
         pass
 
     for maker in (Mlp, Voxels, gaussian, transplants, game):
-        setattr(Play, maker.__name__.lower(), staticmethod(maker))
-    return Play
+        setattr(GameBatch, maker.__name__.lower(), staticmethod(maker))
+    return GameBatch

@@ -32,7 +32,7 @@ def test_class_round_makes_fakes_of_the_classes_of_the_real_images():
         assert torch.equal(condition, expected[:, :, None, None].expand(3, 3, 4, 4))
 
 
-def test_class_round_can_keep_the_class_from_the_critic():
+def test_class_round_can_keep_the_class_from_the_discriminator():
     batch = {"image": torch.rand(3, 7, 4, 4), "class": torch.tensor([[2], [0], [1]])}
     play = ClassRound(5, 3, condition_critic=False)(batch, CPU)
     assert play.real_condition is None and play.fake_condition is None
@@ -57,19 +57,19 @@ def test_the_thesis_round_sets_the_recipients_mri_against_the_image_of_the_trans
     assert shown.target is None and shown.target_weight is None
 
 
-@pytest.mark.parametrize("tumour_weight", [1.0, 3.0])
-def test_with_its_own_label_the_truth_counts_everywhere_there_and_outside_both_tumours_in_the_transplant(
-    play, tumour_weight
+@pytest.mark.parametrize("tumor_weight", [1.0, 3.0])
+def test_with_its_own_label_the_truth_counts_everywhere_there_and_outside_both_tumors_in_the_transplant(
+    play, tumor_weight
 ):
     (batch,) = play.transplants(1)
-    shown = TransplantRound(own_label=True, tumour_weight=tumour_weight)(batch, CPU)
+    shown = TransplantRound(own_label=True, tumor_weight=tumor_weight)(batch, CPU)
     assert torch.equal(shown.generator_input, torch.cat([batch["own_condition"], batch["fused_condition"]]))
     assert torch.equal(shown.fake_condition, shown.generator_input)
     assert torch.equal(shown.real_condition, batch["own_condition"]) and len(shown.real) == 2
     assert torch.equal(shown.target, torch.cat([batch["image"]] * 2))
     own, transplant = shown.target_weight.chunk(2)
-    tumour, other = batch["label"] > 0, batch["transplanted"] > 0
-    assert (own[tumour] == tumour_weight).all() and (own[~tumour] == 1).all()
-    assert (transplant[tumour] == 0).all() and (transplant[other] == 0).all()
-    assert (transplant[~tumour & ~other] == 1).all()
-    assert (tumour & ~other).any() and (other & ~tumour).any()
+    tumor, other = batch["label"] > 0, batch["transplanted"] > 0
+    assert (own[tumor] == tumor_weight).all() and (own[~tumor] == 1).all()
+    assert (transplant[tumor] == 0).all() and (transplant[other] == 0).all()
+    assert (transplant[~tumor & ~other] == 1).all()
+    assert (tumor & ~other).any() and (other & ~tumor).any()

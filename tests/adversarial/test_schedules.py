@@ -8,7 +8,7 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from mrsynth.adversarial import Alternating, CriticSteps, GameEvents, LatentRound, Together
+from mrsynth.adversarial import Alternating, DiscriminatorSteps, GameEvents, LatentRound, Simultaneous
 
 
 def moves(schedule, iterations: int) -> str:
@@ -18,15 +18,15 @@ def moves(schedule, iterations: int) -> str:
 
 
 def test_orders_of_moves():
-    assert moves(Together(), 4) == "bbbb"
-    assert moves(CriticSteps(3), 7) == "ccbccbc"
-    assert moves(CriticSteps(1), 2) == "bb"
+    assert moves(Simultaneous(), 4) == "bbbb"
+    assert moves(DiscriminatorSteps(3), 7) == "ccbccbc"
+    assert moves(DiscriminatorSteps(1), 2) == "bb"
     assert moves(Alternating(), 5) == "cgcgc"
 
 
-def test_no_critic_move_is_refused(refused):
+def test_no_discriminator_move_is_refused(refused):
     with refused(expected="at least 1", found="0"):
-        CriticSteps(0)
+        DiscriminatorSteps(0)
 
 
 def weights(network) -> torch.Tensor:
@@ -34,10 +34,12 @@ def weights(network) -> torch.Tensor:
 
 
 def test_in_strict_turn_one_player_moves_and_the_others_weights_stand_still(play):
-    generator, critic = play.mlp(2, 2), play.mlp(2, 1)
-    trainer = play.game(play.gaussian(4), generator, critic, schedule=Alternating())
-    seen = [(weights(critic), weights(generator))]
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append((weights(critic), weights(generator))))
+    generator, discriminator = play.mlp(2, 2), play.mlp(2, 1)
+    trainer = play.game(play.gaussian(4), generator, discriminator, schedule=Alternating())
+    seen = [(weights(discriminator), weights(generator))]
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda: seen.append((weights(discriminator), weights(generator)))
+    )
     trainer.run()
     changed = [tuple(not torch.equal(a, b) for a, b in zip(*pair, strict=True)) for pair in pairwise(seen)]
     assert changed == [(True, False), (False, True)] * 2
@@ -47,14 +49,14 @@ def test_the_turn_survives_the_end_of_an_epoch(play):
     """Three iterations an epoch: the second epoch begins with the generator."""
     moved = []
     trainer = play.game(play.gaussian(3), play.mlp(2, 2), play.mlp(2, 1), epochs=2, schedule=Alternating())
-    trainer.add_event_handler(GameEvents.CRITIC_MOVED, lambda: moved.append("c"))
+    trainer.add_event_handler(GameEvents.DISCRIMINATOR_MOVED, lambda: moved.append("c"))
     trainer.add_event_handler(GameEvents.GENERATOR_MOVED, lambda: moved.append("g"))
     trainer.run()
     assert "".join(moved) == "cgcgcg"
 
 
 @pytest.mark.parametrize("n_critic", [1, 2])
-def test_each_critic_move_takes_a_fresh_batch(play, n_critic):
+def test_each_discriminator_move_takes_a_fresh_batch(play, n_critic):
     seen, generated = [], []
 
     class Recorder:
@@ -65,10 +67,10 @@ def test_each_critic_move_takes_a_fresh_batch(play, n_critic):
             return result
 
     trainer = play.game(
-        play.gaussian(6), play.mlp(2, 2), play.mlp(2, 1), round=Recorder(), schedule=CriticSteps(n_critic)
+        play.gaussian(6), play.mlp(2, 2), play.mlp(2, 1), round=Recorder(), schedule=DiscriminatorSteps(n_critic)
     )
     counts = {"c": 0, "g": 0}
-    trainer.add_event_handler(GameEvents.CRITIC_MOVED, lambda: counts.update(c=counts["c"] + 1))
+    trainer.add_event_handler(GameEvents.DISCRIMINATOR_MOVED, lambda: counts.update(c=counts["c"] + 1))
     trainer.add_event_handler(GameEvents.GENERATOR_MOVED, lambda: counts.update(g=counts["g"] + 1))
     trainer.run()
     assert counts == {"c": 6, "g": 6 // n_critic}

@@ -64,7 +64,7 @@ def killed(train: Callable, folder: Path, output: Path, moment: str, resume: boo
         train: called with the output folder, ``resume`` and environment variables; starts the process.
         folder: for what the process needs besides.
         output: of the run.
-        moment: ``step N``, before the N-th step of any optimiser; ``checkpoint N``, half of that epoch's being written.
+        moment: ``step N``, before the N-th step of any optimizer; ``checkpoint N``, half of that epoch's being written.
         resume: whether the run goes on from what is there.
     """
     (folder / "sitecustomize.py").write_text(PAUSE)

@@ -1,4 +1,4 @@
-"""brain2d with classes: images of the sequence, with or without tumour, that one asks for."""
+"""brain2d with classes: images of the sequence, with or without tumor, that one asks for."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def test_images_of_the_class_that_is_asked_for(subjects_dir, bundle_workflow, tm
     given |= {"sequences": ["t1ce", "flair"], **SMALL}
     with bundle_workflow("brain2d", "train", **given) as made:
         made.run()
-    wanted = {"count": 3, "only": ["flair, tumour"], "output_dir": str(tmp_path), "device": "cpu"}
+    wanted = {"count": 3, "only": ["flair, tumor"], "output_dir": str(tmp_path), "device": "cpu"}
     with bundle_workflow("brain2d", "inference", **wanted) as made:
         made.run()
     (item,) = json.loads((tmp_path / "synthetic" / "datalist.json").read_text())["training"]
-    assert item["class"] == "flair, tumour" and nib.load(tmp_path / "synthetic" / item["image"]).shape == (64, 64, 3)
+    assert item["class"] == "flair, tumor" and nib.load(tmp_path / "synthetic" / item["image"]).shape == (64, 64, 3)

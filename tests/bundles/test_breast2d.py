@@ -83,9 +83,9 @@ def test_evaluation_takes_the_store_of_the_training(trained, store, bundle_workf
         frechet = of_class["measures"]["frechet"]
         assert frechet["half of real"]["mean"] < frechet["synthetic"]["mean"] and frechet["noise"]["mean"] > 0
         assert of_class["draws"] == 2 and of_class["real"] == 24 and "0, 1, 2" in of_class["features"]
-    obedience = found["obedience"]
-    assert obedience["chance"] == pytest.approx(1 / 3) and np.shape(obedience["fake"]["confusion"]) == (3, 3)
-    assert obedience["real"]["accuracy"]["mean"] > obedience["chance"]
+    score = found["classification_accuracy"]
+    assert score["chance"] == pytest.approx(1 / 3) and np.shape(score["fake"]["confusion"]) == (3, 3)
+    assert score["real"]["accuracy"]["mean"] > score["chance"]
 
 
 def test_weights_record_what_the_store_was_cut_with(trained, store):
@@ -204,7 +204,7 @@ def test_the_experiments_of_the_paper_are_of_one_store(women, bundle_workflow, t
     options["split"] = {"seed": 1, "validation": 0, "test": 3}
     with bundle_workflow("breast2d", "experiments", **options) as made:
         steps = {step.name: step for step in made.parser.get_parsed_content("runner").steps()}
-    kinds = ("train", "evaluate", "synthesise")
+    kinds = ("train", "evaluate", "synthesize")
     assert list(steps) == [f"{game}: {kind}" for game in ("DCGAN", "WGAN") for kind in kinds]
     index = str(tmp_path / "patches" / "index.json")
     for game in ("DCGAN", "WGAN"):

@@ -38,7 +38,7 @@ def test_before_the_first_batch_evaluation_changes_nothing(layers):
     torch.testing.assert_close(layers.WindowBatchNorm3d(3).eval()(image), image, rtol=1e-4, atol=1e-5)
 
 
-def test_training_normalises_by_the_batch_as_torch_does(layers):
+def test_training_normalizes_by_the_batch_as_torch_does(layers):
     ours, theirs, batch = layers.WindowBatchNorm3d(3), nn.BatchNorm3d(3), batches(1)[0]
     torch.testing.assert_close(ours(batch), theirs(batch))
 
@@ -82,7 +82,7 @@ def test_dropout_drops_the_share_that_it_is_told_and_keeps_the_mean(layers, p):
     y = layers.FastDropout(p)(x)
     assert float((y == 0).float().mean()) == pytest.approx(p, abs=0.01)
     assert float(y.detach()[y.detach() > 0][0]) == pytest.approx(1 / (1 - p), rel=1e-3)
-    # neighbours fall independently of each other
+    # neighbors fall independently of each other
     dropped = (y.detach() == 0).float()
     for axis in range(1, 5):
         a, b = dropped.narrow(axis, 0, dropped.shape[axis] - 1), dropped.narrow(axis, 1, dropped.shape[axis] - 1)

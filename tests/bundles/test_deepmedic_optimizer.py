@@ -1,4 +1,4 @@
-"""DeepMedic's optimiser and penalty against their formulas in plain Python."""
+"""DeepMedic's optimizer and penalty against their formulas in plain Python."""
 
 from __future__ import annotations
 

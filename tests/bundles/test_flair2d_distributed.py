@@ -25,7 +25,7 @@ from mrsynth.training import rank, start, stop
 
 torch.set_default_dtype(torch.float64)
 sys.path.insert(0, BUNDLE)
-from scripts.networks import Critic, Generator
+from scripts.networks import Discriminator, Generator
 
 def images():
     return torch.rand(4, 3, 256, 256, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -43,17 +43,17 @@ def held(network, given):
 
 def players():
     torch.manual_seed(0)
-    generator, critic = Generator(dropout=0.0), Critic(noise=0.0)
-    return held(generator, torch.randn(4, 128)), held(critic, images())
+    generator, discriminator = Generator(dropout=0.0), Discriminator(noise=0.0)
+    return held(generator, torch.randn(4, 128)), held(discriminator, images())
 '''
 
 GAME = """
 start()
-generator, critic = players()
-still = [torch.optim.SGD(network.parameters(), lr=0.0) for network in (generator, critic)]
+generator, discriminator = players()
+still = [torch.optim.SGD(network.parameters(), lr=0.0) for network in (generator, discriminator)]
 share = {"image": images()[2 * rank() : 2 * rank() + 2]}
-TwoPlayerTrainer("cpu", 1, [share], generator, critic, *still, Wasserstein(), LatentRound(128), seed=7).run()
-gradients = {"generator": generator, "critic": critic}
+TwoPlayerTrainer("cpu", 1, [share], generator, discriminator, *still, Wasserstein(), LatentRound(128), seed=7).run()
+gradients = {"generator": generator, "discriminator": discriminator}
 gradients = {name: [p.grad for p in network.parameters()] for name, network in gradients.items()}
 torch.save(gradients, f"{sys.argv[1]}/rank{rank()}.pt")
 stop()
@@ -68,16 +68,16 @@ def whole_batch() -> dict[str, list[torch.Tensor]]:
     made: dict = {}
     with scripts_of("flair2d"):
         exec(f"BUNDLE = {str(BUNDLE)!r}\n{PLAYERS}", made)
-    generator, critic = made["players"]()
+    generator, discriminator = made["players"]()
     latent = []
     for rank in (0, 1):
         seed_everything(7, rank, 0)
         latent.append(torch.randn(2, 128))
     fake = generator(torch.cat(latent))
-    loss = critic(fake.detach()).mean() - critic(made["images"]()).mean()
-    critics = torch.autograd.grad(loss, list(critic.parameters()))
-    generators = torch.autograd.grad(-critic(fake).mean(), list(generator.parameters()))
-    return {"generator": list(generators), "critic": list(critics)}
+    loss = discriminator(fake.detach()).mean() - discriminator(made["images"]()).mean()
+    discriminators = torch.autograd.grad(loss, list(discriminator.parameters()))
+    generators = torch.autograd.grad(-discriminator(fake).mean(), list(generator.parameters()))
+    return {"generator": list(generators), "discriminator": list(discriminators)}
 
 
 @pytest.fixture

@@ -68,20 +68,20 @@ def test_the_generator_is_table_i(networks):
     assert sum(isinstance(m, nn.Dropout) for m in generator.modules()) == 7
 
 
-def test_the_critic_is_table_ii(networks):
-    critic = networks.Critic()
-    assert table(critic, torch.randn(2, 3, 256, 256)) == TABLE_II
-    assert sum(isinstance(m, nn.BatchNorm2d) for m in critic.modules()) == 9
-    assert sum(isinstance(m, networks.Noise) for m in critic.modules()) == 10
+def test_the_discriminator_is_table_ii(networks):
+    discriminator = networks.Discriminator()
+    assert table(discriminator, torch.randn(2, 3, 256, 256)) == TABLE_II
+    assert sum(isinstance(m, nn.BatchNorm2d) for m in discriminator.modules()) == 9
+    assert sum(isinstance(m, networks.GaussianNoise) for m in discriminator.modules()) == 10
 
 
 def test_noise_comes_in_training_alone(networks):
     image = torch.randn(2, 3, 256, 256)
-    critic = networks.Critic(noise=0.2, width=0.05)
-    assert not torch.equal(critic(image), critic(image))
-    critic.eval()
-    assert torch.equal(critic(image), critic(image))
-    added = networks.Noise(0.2)(torch.zeros(100_000))
+    discriminator = networks.Discriminator(noise=0.2, width=0.05)
+    assert not torch.equal(discriminator(image), discriminator(image))
+    discriminator.eval()
+    assert torch.equal(discriminator(image), discriminator(image))
+    added = networks.GaussianNoise(0.2)(torch.zeros(100_000))
     assert added.std() == pytest.approx(0.2, rel=0.02)
 
 

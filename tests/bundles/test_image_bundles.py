@@ -95,7 +95,7 @@ def trained(train: Callable, name: str, tmp_path_factory) -> Images:
     """Each bundle, trained for three epochs."""
     output = tmp_path_factory.mktemp(f"tiny_{name}")
     said = finish(train(output))
-    assert "val_frechet" in said and "synthesise" in said
+    assert "val_frechet" in said and "synthesize" in said
     return Images(name, output)
 
 

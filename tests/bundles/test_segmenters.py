@@ -212,7 +212,7 @@ def test_every_overlay_trains_and_its_weights_are_evaluated(train, use, segmente
 # two processes
 
 TOGETHER = '''
-"""One iteration on four subjects shared by two processes, then a run of the bundle; the optimiser stands still."""
+"""One iteration on four subjects shared by two processes, then a run of the bundle; the optimizer stands still."""
 import json, os, sys
 import torch
 from monai.bundle import run
@@ -365,7 +365,7 @@ def test_subjects_without_labels_are_segmented_alike(use, segmenter, tmp_path):
     (subject,) = parts(segmenter)["test"]
     bare = {"subject": subject["subject"], "image": subject["image"]}
     content = {"training": [], "validation": [], "test": [bare]}
-    paths = [use("inference", output_dir=str(tmp_path / "labelled")) / "segmentations"]
+    paths = [use("inference", output_dir=str(tmp_path / "labeled")) / "segmentations"]
     datalist = written(tmp_path / "list.json", content)
     paths.append(use("inference", output_dir=str(tmp_path / "bare"), datalist=datalist) / "segmentations")
     first, second = (next(path.iterdir()).read_bytes() for path in paths)

@@ -1,4 +1,4 @@
-"""tumor3d: subjects by copy-paste without weights, tumours inpainted into the recipient's MRI, and the new critics."""
+"""tumor3d: copy-paste without weights, tumors inpainted into the recipient's MRI, and further discriminators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COPY_PASTE = ("inference", "copy_paste")
 
 
 @pytest.fixture(scope="module")
-def synthesise(tiny_run, bundle_workflow):
+def synthesize(tiny_run, bundle_workflow):
     """Run ``inference.json``, alone or with copy_paste.json over it; gives the folders of the subjects."""
 
     def run(output: Path, config: tuple[str, ...] = ("inference",), **options) -> list[Path]:
@@ -35,15 +35,15 @@ def synthesise(tiny_run, bundle_workflow):
 
 
 @pytest.fixture(scope="module")
-def pasted(synthesise, tmp_path_factory) -> list[Path]:
+def pasted(synthesize, tmp_path_factory) -> list[Path]:
     """Three subjects on the native grid; read-only."""
-    return synthesise(tmp_path_factory.mktemp("pasted"), COPY_PASTE)
+    return synthesize(tmp_path_factory.mktemp("pasted"), COPY_PASTE)
 
 
 @pytest.fixture(scope="module")
-def whole(synthesise, tmp_path_factory) -> list[Path]:
+def whole(synthesize, tmp_path_factory) -> list[Path]:
     """The generator's subjects of the same pairs; read-only."""
-    return synthesise(tmp_path_factory.mktemp("whole"))
+    return synthesize(tmp_path_factory.mktemp("whole"))
 
 
 def image(folder: Path) -> np.ndarray:
@@ -66,11 +66,11 @@ def digests(folders: list[Path]) -> list[str]:
     return [sha256(path) for folder in folders for path in sorted(folder.iterdir())]
 
 
-def test_copy_paste_is_the_recipient_and_the_donors_tumour(pasted, whole, tiny_run):
+def test_copy_paste_is_the_recipient_and_the_donors_tumor(pasted, whole, tiny_run):
     for folder, made in zip(pasted, whole, strict=True):
         recipient = tiny_run.dataset / sidecar(folder)["recipient"]
         own, voxels = image(recipient), image(folder)
-        brain, laid = own.any(axis=0), label(made) > 0  # the generator's label is the donor's tumour
+        brain, laid = own.any(axis=0), label(made) > 0  # the generator's label is the donor's tumor
         assert voxels.dtype == np.int16
         assert not voxels[:, ~brain].any() and voxels[:, brain].min() >= 1
         untouched = ~ndimage.binary_dilation(laid, iterations=2) | (label(recipient) > 0) & ~laid
@@ -92,13 +92,13 @@ def test_pairs_are_the_generators_and_the_lineage_is_the_two_parents(pasted, who
         assert "recipient's own scale" in sidecar(folder)["intensities"]["written"]
 
 
-def test_the_same_seed_gives_the_same_bytes(pasted, synthesise, tmp_path):
-    synthesise(tmp_path, COPY_PASTE, count=1)  # goes on from there
-    assert digests(synthesise(tmp_path, COPY_PASTE)) == digests(pasted)
+def test_the_same_seed_gives_the_same_bytes(pasted, synthesize, tmp_path):
+    synthesize(tmp_path, COPY_PASTE, count=1)  # goes on from there
+    assert digests(synthesize(tmp_path, COPY_PASTE)) == digests(pasted)
 
 
-def test_copy_paste_on_the_training_grid(pasted, synthesise, tmp_path):
-    folders = synthesise(tmp_path, COPY_PASTE, grid="training", spatial_size=[16, 24, 16], crop="brain")
+def test_copy_paste_on_the_training_grid(pasted, synthesize, tmp_path):
+    folders = synthesize(tmp_path, COPY_PASTE, grid="training", spatial_size=[16, 24, 16], crop="brain")
     assert pairs(folders) == pairs(pasted)
     for folder, native in zip(folders, pasted, strict=True):
         voxels, where = image(folder), label(folder)
@@ -113,27 +113,27 @@ def test_copy_paste_on_the_training_grid(pasted, synthesise, tmp_path):
     ("options", "said"),
     [({"edge": -1}, "edge: a number, at least 0"), ({"grid": "coarse"}, "coarse"), ({"count": 1000}, "from 1 to 20")],
 )
-def test_copy_paste_refuses(synthesise, tmp_path, options, said):
+def test_copy_paste_refuses(synthesize, tmp_path, options, said):
     with pytest.raises(Exception) as caught:
-        synthesise(tmp_path, COPY_PASTE, **options)
+        synthesize(tmp_path, COPY_PASTE, **options)
     assert said in str(user_error_in(caught.value))
 
 
 @pytest.mark.parametrize("grid", ["native", "training"])
-@pytest.mark.parametrize("own_tumour", ["replace", "keep"])
-def test_the_inpainted_tumour_is_the_generators_and_the_rest_the_recipients(
-    synthesise, tiny_run, tmp_path, grid, own_tumour
+@pytest.mark.parametrize("own_tumor", ["replace", "keep"])
+def test_the_inpainted_tumor_is_the_generators_and_the_rest_the_recipients(
+    synthesize, tiny_run, tmp_path, grid, own_tumor
 ):
-    whole = synthesise(tmp_path / "whole", grid=grid)
-    options = {"compose": "tumour", "own_tumour": own_tumour, "blend": 3.0, "grid": grid}
-    for folder, made in zip(synthesise(tmp_path / "inpainted", **options), whole, strict=True):
+    whole = synthesize(tmp_path / "whole", grid=grid)
+    options = {"compose": "tumor", "own_tumor": own_tumor, "blend": 3.0, "grid": grid}
+    for folder, made in zip(synthesize(tmp_path / "inpainted", **options), whole, strict=True):
         voxels, generated, laid = image(folder), image(made), label(made) > 0
         assert np.array_equal(voxels.any(axis=0), generated.any(axis=0))
         assert np.array_equal(voxels[:, laid], generated[:, laid])
         settings = sidecar(folder)["made_by"]["settings"]
-        assert (settings["compose"], settings["own_tumour"], settings["blend"]) == ("tumour", own_tumour, 3.0)
+        assert (settings["compose"], settings["own_tumor"], settings["blend"]) == ("tumor", own_tumor, 3.0)
         assert sidecar(folder)["training_subjects"]  # the weights took part
-        if own_tumour == "replace":
+        if own_tumor == "replace":
             assert np.array_equal(label(folder), label(made))
         else:
             assert np.array_equal(label(folder)[laid], label(made)[laid])
@@ -141,9 +141,9 @@ def test_the_inpainted_tumour_is_the_generators_and_the_rest_the_recipients(
             continue
         recipient = tiny_run.dataset / sidecar(folder)["recipient"]
         own = label(recipient) > 0
-        changed = laid | own if own_tumour == "replace" else laid
+        changed = laid | own if own_tumor == "replace" else laid
         far = ~ndimage.binary_dilation(changed, iterations=4) & voxels.any(axis=0)
-        if own_tumour == "replace":
+        if own_tumor == "replace":
             assert np.array_equal(voxels[:, own], generated[:, own])
         else:
             assert np.array_equal(label(folder), np.where(laid, label(made), label(recipient)))
@@ -155,8 +155,8 @@ def test_the_inpainted_tumour_is_the_generators_and_the_rest_the_recipients(
             assert fit[0] > 0 and np.abs(expected - mine[far]).max() < 1.5 and inner.sum() > 0.5 * far.sum()
 
 
-def test_variety_changes_the_tumour_alone_and_is_recorded(synthesise, whole, tmp_path):
-    for folder, made in zip(synthesise(tmp_path, variety=0.2, count=2), whole, strict=False):
+def test_variety_changes_the_tumor_alone_and_is_recorded(synthesize, whole, tmp_path):
+    for folder, made in zip(synthesize(tmp_path, variety=0.2, count=2), whole, strict=False):
         changed = (image(folder) != image(made)).any(axis=0)
         assert changed[label(made) > 0].mean() > 0.9 and np.array_equal(label(folder), label(made))
         assert not changed[~ndimage.binary_dilation(label(made) > 0, iterations=12)].any()
@@ -168,15 +168,15 @@ def test_variety_changes_the_tumour_alone_and_is_recorded(synthesise, whole, tmp
     ("options", "said"),
     [
         ({"compose": "head"}, "'head'"),
-        ({"own_tumour": "keep"}, "--compose tumour"),
-        ({"compose": "tumour", "own_tumour": "forget"}, "'forget'"),
-        ({"compose": "tumour", "blend": -1}, "blend: a number, at least 0"),
+        ({"own_tumor": "keep"}, "--compose tumor"),
+        ({"compose": "tumor", "own_tumor": "forget"}, "'forget'"),
+        ({"compose": "tumor", "blend": -1}, "blend: a number, at least 0"),
         ({"variety": 7}, "0 to 1"),
     ],
 )
-def test_inpainting_refuses(synthesise, tmp_path, options, said):
+def test_inpainting_refuses(synthesize, tmp_path, options, said):
     with pytest.raises(Exception) as caught:
-        synthesise(tmp_path, **options)
+        synthesize(tmp_path, **options)
     assert said in str(user_error_in(caught.value))
     assert not list(tmp_path.rglob("*.nii.gz"))
 
@@ -184,7 +184,7 @@ def test_inpainting_refuses(synthesise, tmp_path, options, said):
 SMALL = {
     "spatial_size": [16, 16, 16],
     "feature_maps": 4,
-    "critic_feature_maps": 4,
+    "discriminator_feature_maps": 4,
     "max_epochs": 1,
     "device": "cpu",
     "amp": "none",
@@ -200,17 +200,20 @@ def train(bundle_workflow, tiny_run, output: Path, *overlays: str, **options) ->
 
 
 @pytest.mark.slow
-def test_the_local_critic_trains_is_logged_saved_and_resumed(bundle_workflow, tiny_run, tmp_path):
-    overlays = ("local_critic", "feature_matching")
+def test_the_local_discriminator_trains_is_logged_saved_and_resumed(bundle_workflow, tiny_run, tmp_path):
+    overlays = ("local_discriminator", "feature_matching")
     options = {"local_size": [8, 8, 8], "local_weight": 0.5, "feature_weight": 2.0}
     once = train(bundle_workflow, tiny_run, tmp_path / "once", *overlays, max_epochs=2, **options)
     train(bundle_workflow, tiny_run, tmp_path / "twice", *overlays, **options)
     twice = train(bundle_workflow, tiny_run, tmp_path / "twice", *overlays, max_epochs=2, resume=True, **options)
-    critics = [content["objects"]["discriminator"] for content in (once, twice)]
-    assert any(name.startswith("local.") for name in critics[0]) and critics[0].keys() == critics[1].keys()
-    assert all(torch.equal(critics[0][name], critics[1][name]) for name in critics[0])
+    discriminators = [content["objects"]["discriminator"] for content in (once, twice)]
+    assert (
+        any(name.startswith("local.") for name in discriminators[0])
+        and discriminators[0].keys() == discriminators[1].keys()
+    )
+    assert all(torch.equal(discriminators[0][name], discriminators[1][name]) for name in discriminators[0])
     history = (tmp_path / "once" / "logs" / "history.csv").read_text()
-    assert all(f",{name}," in history for name in ("local_critic_real", "local_adversarial", "feature_matching"))
+    assert all(f",{name}," in history for name in ("local_discriminator_real", "local_adversarial", "feature_matching"))
     record = next(iter(json.loads((tmp_path / "once" / "models" / "model.json").read_text()).values()))
     assert record["settings"]["local_size"] == [8, 8, 8] and record["settings"]["feature_weight"] == 2.0
     assert "FeatureMatching" in [term["class"] for term in record["hyperparameters"]["terms"]]
@@ -228,25 +231,25 @@ def test_feature_matching_alone_trains_and_the_thesis_which_knows_no_truth_refus
     assert "knows the truth" in str(user_error_in(caught.value))
 
 
-def test_the_thesis_with_a_local_critic_trains(bundle_workflow, tiny_run, tmp_path):
+def test_the_thesis_with_a_local_discriminator_trains(bundle_workflow, tiny_run, tmp_path):
     options = {"crop": "none", "local_size": [16, 16, 8], "split": {"seed": 0, "validation": 0, "test": 2}}
-    content = train(bundle_workflow, tiny_run, tmp_path, "paper", "local_critic", max_epochs=2, **options)
+    content = train(bundle_workflow, tiny_run, tmp_path, "paper", "local_discriminator", max_epochs=2, **options)
     assert any(name.startswith("local.") for name in content["objects"]["discriminator"])
 
 
 @pytest.mark.parametrize("size", [[24, 8, 8], [4, 4, 4], 8])
 def test_a_crop_that_does_not_fit_is_refused_at_once(bundle_workflow, tiny_run, tmp_path, size):
     with pytest.raises(Exception) as caught:
-        train(bundle_workflow, tiny_run, tmp_path, "local_critic", local_size=size)
+        train(bundle_workflow, tiny_run, tmp_path, "local_discriminator", local_size=size)
     assert "local_size" in str(user_error_in(caught.value))
 
 
 @pytest.mark.parametrize(("condition", "encoding"), [("tissue", "one_hot"), ("mask", "one_hot"), ("tissue", "values")])
-def test_the_tumour_is_found_in_every_condition(tumor3d, condition, encoding):
+def test_the_tumor_is_found_in_every_condition(tumor3d, condition, encoding):
     from mrsynth.transforms import condition_values, encode
 
     values = condition_values(condition)
     semantic = torch.tensor([[0, *[v for v in values if v]] * 2], dtype=torch.uint8).reshape(1, -1, 1, 1)
     encoded = encode(semantic, values, encoding == "one_hot")[None]
-    found = tumor3d.preprocessing.tumour_finder(condition, encoding)(encoded)
+    found = tumor3d.preprocessing.tumor_finder(condition, encoding)(encoded)
     assert torch.equal(found[0], torch.isin(semantic[0], torch.tensor([2, 3, 5], dtype=torch.uint8)))

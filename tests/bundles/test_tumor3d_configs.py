@@ -10,7 +10,7 @@ import torch
 from mrsynth.files import sha256
 
 PAPER = ("train", "paper")
-SMALL = {"feature_maps": 4, "critic_feature_maps": 4, "max_epochs": 1, "device": "cpu", "amp": "none"}
+SMALL = {"feature_maps": 4, "discriminator_feature_maps": 4, "max_epochs": 1, "device": "cpu", "amp": "none"}
 
 
 def thesis(bundle_workflow, **options):
@@ -24,10 +24,10 @@ def test_the_thesis_overlay_says_what_the_thesis_says(bundle_workflow, tmp_path,
             key: run.parser.get_parsed_content(key) for key in ("spatial_size", "crop", "max_epochs", "condition")
         }
         assert values == {"spatial_size": [240, 240, 64], "crop": [30, 125], "max_epochs": 1280, "condition": "mask"}
-        generator, critic = (run.parser.get_parsed_content(key) for key in ("network_def", "discriminator_def"))
+        generator, discriminator = (run.parser.get_parsed_content(key) for key in ("network_def", "discriminator_def"))
         assert sum(p.numel() for p in generator.parameters()) == pytest.approx(16.3e6, rel=0.01)
-        assert sum(p.numel() for p in critic.parameters()) == pytest.approx(7.0e6, rel=0.01)
-        for network in (generator, critic):
+        assert sum(p.numel() for p in discriminator.parameters()) == pytest.approx(7.0e6, rel=0.01)
+        for network in (generator, discriminator):
             assert any("parametrizations" in name for name, _ in network.named_parameters())
         for key, kind in {"objective": "LeastSquares", "schedule": "Alternating", "round": "TransplantRound"}.items():
             assert type(run.parser.get_parsed_content(key)).__name__ == kind
@@ -52,7 +52,7 @@ def test_the_thesis_overlay_trains(bundle_workflow, tmp_path, tiny_run):
         run.run()
     content = torch.load(tmp_path / "models" / "checkpoint.pt", weights_only=True)
     assert content["run"]["epoch"] == 2
-    # the folded weights know nothing of the normalisation that they were trained with
+    # the folded weights know nothing of the normalization that they were trained with
     assert not any(
         "parametrizations" in name for name in torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     )

@@ -32,7 +32,7 @@ def trained(subjects_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
         "output_dir": str(output),
         "spatial_size": "[24,24,16]",
         "feature_maps": "4",
-        "critic_feature_maps": "4",
+        "discriminator_feature_maps": "4",
         "min_kept": "0.5",
         "max_epochs": "2",
         "validate_every": "1",
@@ -67,7 +67,7 @@ def test_one_process_writes_and_speaks_for_both(trained):
 
 
 PLAYERS = '''
-"""A game of two moves on four subjects, shared by two processes; the optimisers stand still."""
+"""A game of two moves on four subjects, shared by two processes; the optimizers stand still."""
 import os, sys
 import torch
 from torch import nn
@@ -99,16 +99,16 @@ GAME = (
     PLAYERS
     + """
 start()
-generator, critic = players()
+generator, discriminator = players()
 share = {key: value[2 * rank() : 2 * rank() + 2] for key, value in subjects().items()}
 trainer = TwoPlayerTrainer(
-    "cpu", 1, [share], generator, critic,
-    torch.optim.SGD(generator.parameters(), lr=0.0), torch.optim.SGD(critic.parameters(), lr=0.0),
+    "cpu", 1, [share], generator, discriminator,
+    torch.optim.SGD(generator.parameters(), lr=0.0), torch.optim.SGD(discriminator.parameters(), lr=0.0),
     Wasserstein(), TransplantRound(own_label=True), constraint=GradientPenalty(10.0), terms=[L1(20.0)],
     accumulation=int(sys.argv[2]), seed=7,
 )
 trainer.run()
-gradients = [[p.grad for p in network.parameters()] for network in (generator, critic)]
+gradients = [[p.grad for p in network.parameters()] for network in (generator, discriminator)]
 torch.save(gradients, f"{sys.argv[1]}/gradients{rank()}.pt")
 stop()
 os._exit(0)  # now and then torch's threads abort while Python shuts down, which is not what is tested here
@@ -124,9 +124,9 @@ def whole_batch(accumulation: int) -> tuple[list[torch.Tensor], list[torch.Tenso
 
     made: dict = {}
     exec(PLAYERS, made)
-    generator, critic = made["players"]()
-    critic.train()
-    power_iteration(critic)
+    generator, discriminator = made["players"]()
+    discriminator.train()
+    power_iteration(discriminator)
     shown = TransplantRound(own_label=True)(made["subjects"](), torch.device("cpu"))
     fake = generator(shown.generator_input)
     own = fake[:4].detach()  # the penalty looks between each real image and the fake of its own label
@@ -136,12 +136,15 @@ def whole_batch(accumulation: int) -> tuple[list[torch.Tensor], list[torch.Tenso
         shares += [torch.rand(2 // accumulation, 1, 1, 1, 1) for _ in range(accumulation)]
     share = torch.cat(shares)
     between = (share * shown.real + (1 - share) * own).requires_grad_()
-    slope = torch.autograd.grad(critic(between, shown.real_condition).sum(), between, create_graph=True)[0]
+    slope = torch.autograd.grad(discriminator(between, shown.real_condition).sum(), between, create_graph=True)[0]
     penalty = 10 * (slope.flatten(1).norm(dim=1) - 1).square().mean()
-    loss = critic(fake.detach(), shown.fake_condition).mean() - critic(shown.real, shown.real_condition).mean()
-    critics = torch.autograd.grad(loss + penalty, list(critic.parameters()), allow_unused=True)
-    loss = 20 * L1(1.0)(shown, fake) - critic(fake, shown.fake_condition).mean()
-    return list(torch.autograd.grad(loss, list(generator.parameters()))), list(critics)
+    loss = (
+        discriminator(fake.detach(), shown.fake_condition).mean()
+        - discriminator(shown.real, shown.real_condition).mean()
+    )
+    discriminators = torch.autograd.grad(loss + penalty, list(discriminator.parameters()), allow_unused=True)
+    loss = 20 * L1(1.0)(shown, fake) - discriminator(fake, shown.fake_condition).mean()
+    return list(torch.autograd.grad(loss, list(generator.parameters()))), list(discriminators)
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])

@@ -42,8 +42,8 @@ def test_all_figures_are_there_and_agree(folder, tiny_run):
     assert len(metrics["subjects"]) == 2 and len(table) == 2 * 2 * 4
     record = next(iter(json.loads((tiny_run.output / "models" / "model.json").read_text()).values()))
     assert not set(metrics["subjects"]) & set(record["subjects"])
-    mine = [float(r["mae"]) for r in table if (r["region"], r["sequence"]) == ("tumour", "t1ce")]
-    assert metrics["fidelity"]["tumour"]["t1ce"]["mae"]["mean"] == pytest.approx(sum(mine) / 2)
+    mine = [float(r["mae"]) for r in table if (r["region"], r["sequence"]) == ("tumor", "t1ce")]
+    assert metrics["fidelity"]["tumor"]["t1ce"]["mae"]["mean"] == pytest.approx(sum(mine) / 2)
     assert metrics["diversity"]["subjects"] == {"real": 2, "synthetic": 2}
     assert metrics["obedience"]["pairs"] == len(rows(folder / "per_pair.csv")) <= 2
     assert metrics["obedience"]["real"]["mean"] > 0  # the phantom's rim is bright on t1ce, as a real one is
@@ -74,7 +74,7 @@ def test_refusals(evaluate, tmp_path, options, said):
 
 
 class Painter(torch.nn.Module):
-    """A generator that paints each class of the label in its own grey; the enhancing class in white if obedient."""
+    """A generator that paints each class of the label in its own gray; the enhancing class in white if obedient."""
 
     def __init__(self, obedient: bool) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ def judge(tumor3d, brats, make_brain, tmp_path):
 
     def run(make_network, **options):
         options = {"seed": 0, "max_pairs": 100, **options}
-        evaluation = tumor3d.evaluation.Evaluation(
+        evaluation = tumor3d.evaluation.SubjectEvaluation(
             torch.nn.Identity(), SimpleInferer(), items, settings, {"sha256": "0"}, "cpu", tmp_path, **options
         )
         evaluation.network = make_network(evaluation.subjects)
@@ -135,7 +135,7 @@ def test_a_generator_that_remembers_is_faithful_and_diverse_but_does_not_obey(ju
         return Mirror([(s["brain"].as_tensor()[None] > 0, s["image"].as_tensor()) for s in subjects])
 
     found = judge(remember)
-    for region in ("brain", "tumour"):
+    for region in ("brain", "tumor"):
         assert found["fidelity"][region]["t1"]["mae"]["mean"] == 0
         assert found["fidelity"][region]["flair"]["ssim"]["mean"] == pytest.approx(1, abs=1e-4)
         assert found["fidelity"][region]["t2"]["psnr"]["mean"] is None  # infinite

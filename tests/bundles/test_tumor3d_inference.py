@@ -24,7 +24,7 @@ KINDS = (*SEQUENCES, "seg")
 
 
 @pytest.fixture(scope="module")
-def synthesise(tiny_run, bundle_workflow):
+def synthesize(tiny_run, bundle_workflow):
     """Run ``inference.json`` in this process; gives the folder of the subjects."""
 
     def run(output: Path, **options) -> Path:
@@ -36,9 +36,9 @@ def synthesise(tiny_run, bundle_workflow):
 
 
 @pytest.fixture(scope="module")
-def four(synthesise, tmp_path_factory) -> Path:
+def four(synthesize, tmp_path_factory) -> Path:
     """Four synthetic subjects on the native grid; read-only."""
-    return synthesise(tmp_path_factory.mktemp("four"), count=4)
+    return synthesize(tmp_path_factory.mktemp("four"), count=4)
 
 
 def subjects(folder: Path) -> list[Path]:
@@ -93,47 +93,47 @@ def test_parents_are_training_subjects_and_the_lineage_is_complete(four, tiny_ru
         check_lineage({"training": items, "test": held_out})
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_does_not(four, synthesise, tmp_path):
-    assert contents(synthesise(tmp_path / "again", count=4)) == contents(four)
-    other = synthesise(tmp_path / "other", count=4, seed=1)
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(four, synthesize, tmp_path):
+    assert contents(synthesize(tmp_path / "again", count=4)) == contents(four)
+    other = synthesize(tmp_path / "other", count=4, seed=1)
     pairs = [[(sidecar(f)["recipient"], sidecar(f)["donor"]) for f in subjects(g)] for g in (four, other)]
     assert pairs[0] != pairs[1]
 
 
-def test_what_is_there_is_not_made_again(four, synthesise, tmp_path):
-    folder = synthesise(tmp_path, count=2)
+def test_what_is_there_is_not_made_again(four, synthesize, tmp_path):
+    folder = synthesize(tmp_path, count=2)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*_*") if path.is_file()}
     shutil.rmtree(subjects(folder)[0])
     (folder / ".tmp-killed").mkdir()
-    assert contents(synthesise(tmp_path, count=4)) == contents(four)
+    assert contents(synthesize(tmp_path, count=4)) == contents(four)
     kept = [path for path in before if subjects(folder)[1] in path.parents]
     assert len(kept) == 6 and all(path.stat().st_mtime_ns == before[path] for path in kept)
 
 
-def test_a_killed_run_goes_on_where_it_stopped(four, start_bundle, synthesise, tiny_run, tmp_path):
+def test_a_killed_run_goes_on_where_it_stopped(four, start_bundle, synthesize, tiny_run, tmp_path):
     options = [f"--{k}={v}" for k, v in {**tiny_run.options, "output_dir": tmp_path, "count": 4}.items()]
-    process = start_bundle("tumor3d", *options, config="inference", run_id="synthesise")
+    process = start_bundle("tumor3d", *options, config="inference", run_id="synthesize")
     folder = tmp_path / "synthetic"
     while process.poll() is None and not (folder.is_dir() and len(list(folder.glob("Synthetic_*"))) >= 1):
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert contents(synthesise(tmp_path, count=4)) == contents(four)
+    assert contents(synthesize(tmp_path, count=4)) == contents(four)
 
 
-def test_on_the_training_grid(synthesise, tmp_path):
-    (folder,) = subjects(synthesise(tmp_path, count=1, grid="training"))
+def test_on_the_training_grid(synthesize, tmp_path):
+    (folder,) = subjects(synthesize(tmp_path, count=1, grid="training"))
     label, image = np.asarray(volume(folder, "seg").dataobj), np.asarray(volume(folder, "flair").dataobj)
     assert image.shape == label.shape == (16, 16, 16)
     assert label.any() and not label[image == 0].any() and image.dtype == np.int16
     assert sidecar(folder)["made_by"]["grid"] == "training"
 
 
-def test_settings_come_from_the_weights_and_contradictions_are_refused(synthesise, tmp_path):
+def test_settings_come_from_the_weights_and_contradictions_are_refused(synthesize, tmp_path):
     with pytest.raises(Exception) as caught:
-        synthesise(tmp_path, count=1, feature_maps=8)
+        synthesize(tmp_path, count=1, feature_maps=8)
     assert "'feature_maps': 4" in str(root(caught.value))
-    (folder,) = subjects(synthesise(tmp_path, count=1, min_kept=0.1))  # free: it does not concern the network
+    (folder,) = subjects(synthesize(tmp_path, count=1, min_kept=0.1))  # free: it does not concern the network
     settings = sidecar(folder)["made_by"]["settings"]
     assert settings["spatial_size"] == [16, 16, 16] and settings["min_kept"] == 0.1
 
@@ -144,8 +144,8 @@ def root(error: BaseException) -> BaseException:
     return user_error_in(error) or error
 
 
-def test_other_weights_do_not_go_on_in_the_same_folder(synthesise, tiny_run, tmp_path, bundle_workflow):
-    synthesise(tmp_path, count=1)
+def test_other_weights_do_not_go_on_in_the_same_folder(synthesize, tiny_run, tmp_path, bundle_workflow):
+    synthesize(tmp_path, count=1)
     models = tmp_path / "models"
     with bundle_workflow("tumor3d", "inference", **tiny_run.options) as made:
         network, record = made.parser.get_parsed_content("network_def"), made.parser.get_parsed_content("record")
@@ -153,7 +153,7 @@ def test_other_weights_do_not_go_on_in_the_same_folder(synthesise, tiny_run, tmp
             next(network.parameters()).add_(1)
         save_weights(network, models / "model.pt", {k: record[k] for k in ("subjects", "settings")})
     with pytest.raises(Exception) as caught:
-        synthesise(tmp_path, count=1, weights=str(models / "model.pt"))
+        synthesize(tmp_path, count=1, weights=str(models / "model.pt"))
     assert "weights" in root(caught.value).found and "move this folder away" in root(caught.value).do
 
 
@@ -167,20 +167,20 @@ def test_other_weights_do_not_go_on_in_the_same_folder(synthesise, tiny_run, tmp
         ({"device": "cuda:99"}, "cuda:99"),
     ],
 )
-def test_refusals(synthesise, tmp_path, options, said):
+def test_refusals(synthesize, tmp_path, options, said):
     with pytest.raises(Exception) as caught:
-        synthesise(tmp_path / "out", **options)
+        synthesize(tmp_path / "out", **options)
     assert said in str(root(caught.value))
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
 
 
-def test_phantoms_are_refused_for_weights_of_a_dataset_and_the_reverse(synthesise, tiny_run, tmp_path, refused, brats):
+def test_phantoms_are_refused_for_weights_of_a_dataset_and_the_reverse(synthesize, tiny_run, tmp_path, refused, brats):
     items = [brats[1](tiny_run.dataset, path.name) for path in sorted(tiny_run.dataset.iterdir())[:2]]
     phantoms = [{**item, "subject": f"{PHANTOM_PREFIX}{number:05d}"} for number, item in enumerate(items)]
     datalist = tmp_path / "list.json"
     datalist.write_text(json.dumps({"training": phantoms, "validation": [], "test": []}))
     with pytest.raises(Exception) as caught:
-        synthesise(tmp_path / "out", datalist=str(datalist), dataset_dir="")
+        synthesize(tmp_path / "out", datalist=str(datalist), dataset_dir="")
     assert "on which the weights were trained" in str(root(caught.value))
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
     with refused(expected="phantoms", found="subjects of a dataset", do="--datalist"):
@@ -189,7 +189,7 @@ def test_phantoms_are_refused_for_weights_of_a_dataset_and_the_reverse(synthesis
 
 def test_without_weights_the_command_says_what_to_type_and_fails(start_bundle, tiny_run, tmp_path):
     options = [f"--dataset_dir={tiny_run.dataset}", f"--output_dir={tmp_path / 'out'}", "--device=cpu"]
-    process = start_bundle("tumor3d", *options, config="inference", run_id="synthesise")
+    process = start_bundle("tumor3d", *options, config="inference", run_id="synthesize")
     said, _ = process.communicate(timeout=120)
     assert process.returncode != 0 and "Traceback" not in said
     assert "train first:" in said and "run training --config_file" in said

@@ -38,11 +38,11 @@ def test_the_thesis_generator_has_16_million_parameters_and_its_shapes(networks)
     assert image.shape == (1, 4, 240, 240, 64)
 
 
-def test_the_thesis_critic_has_7_million_parameters_and_a_logit_a_patch(networks):
+def test_the_thesis_discriminator_has_7_million_parameters_and_a_logit_a_patch(networks):
     with torch.device("meta"):
-        critic = networks.PatchCritic()
-        logits = critic(torch.zeros(1, 4, 240, 240, 64), torch.zeros(1, 1, 240, 240, 64))
-    assert round(parameters(critic) / 1e6, 1) == 7.0
+        discriminator = networks.PatchDiscriminator()
+        logits = discriminator(torch.zeros(1, 4, 240, 240, 64), torch.zeros(1, 1, 240, 240, 64))
+    assert round(parameters(discriminator) / 1e6, 1) == 7.0
     assert logits.shape == (1, 1, 30, 30, 8)
 
 
@@ -83,14 +83,14 @@ def test_every_class_of_the_label_steers_the_steered_generator(networks):
         assert (generator(other) - image).abs().max() > 1e-3
 
 
-def test_the_critic_sees_image_and_condition(networks):
+def test_the_discriminator_sees_image_and_condition(networks):
     torch.manual_seed(0)
-    critic = networks.PatchCritic(9, 4, levels=3, norm="none", slope=0.2).eval()
+    discriminator = networks.PatchDiscriminator(9, 4, levels=3, norm="none", slope=0.2).eval()
     image, condition = torch.randn(1, 4, 16, 16, 16), label()
-    logits = critic(image, condition)
+    logits = discriminator(image, condition)
     assert logits.shape == (1, 1, 4, 4, 4)
-    assert not torch.equal(critic(image + 1, condition), logits)
-    assert not torch.equal(critic(image, condition.flip(1)), logits)
+    assert not torch.equal(discriminator(image + 1, condition), logits)
+    assert not torch.equal(discriminator(image, condition.flip(1)), logits)
 
 
 @pytest.mark.parametrize("size", [[12, 16, 16], [16, 16, 4], [240, 240, 155], [8, 8, 8]])
@@ -102,17 +102,17 @@ def test_a_grid_that_does_not_divide_is_refused_with_one_that_does(networks, ref
 def test_unknown_settings_are_refused(networks, refused):
     with refused(expected="['spade', 'unet']", where="generator"):
         networks.build_generator("resnet", 1, 4, [16, 16, 16])
-    with refused(expected="'critic'", where="spectral_norm"):
+    with refused(expected="'discriminator'", where="spectral_norm"):
         networks.build_generator("unet", 1, 4, [16, 16, 16], spectral_norm="all")
     with refused(expected="one-hot", where="label_encoding"):
         networks.build_generator("spade", 1, 4, [16, 16, 16])
 
 
-@pytest.mark.parametrize("setting", ["none", "critic", "both"])
+@pytest.mark.parametrize("setting", ["none", "discriminator", "both"])
 def test_spectral_norm_concerns_the_generator_only_where_both_are_named(networks, setting):
     generator = networks.build_generator("unet", 1, 4, [16, 16, 16], spectral_norm=setting)
-    normalised = [nn.utils.parametrize.is_parametrized(c) for c in convolutions(generator)]
-    assert all(normalised) if setting == "both" else not any(normalised)
+    normalized = [nn.utils.parametrize.is_parametrized(c) for c in convolutions(generator)]
+    assert all(normalized) if setting == "both" else not any(normalized)
 
 
 def largest_singular_values(network: nn.Module) -> torch.Tensor:
@@ -122,40 +122,40 @@ def largest_singular_values(network: nn.Module) -> torch.Tensor:
 
 def test_spectral_norm_bounds_the_singular_values_after_some_refinements(networks):
     torch.manual_seed(0)
-    critic = networks.PatchCritic(5, 8, levels=3, spectral_norm=True)
+    discriminator = networks.PatchDiscriminator(5, 8, levels=3, spectral_norm=True)
     with torch.no_grad():  # as training would
-        for convolution in convolutions(critic):
+        for convolution in convolutions(discriminator):
             convolution.parametrizations.weight.original.mul_(20).add_(torch.randn(1))
     for _ in range(30):
-        power_iteration(critic)
-    torch.testing.assert_close(largest_singular_values(critic), torch.ones(7), atol=0.02, rtol=0)
+        power_iteration(discriminator)
+    torch.testing.assert_close(largest_singular_values(discriminator), torch.ones(7), atol=0.02, rtol=0)
 
 
 def test_weights_are_held_between_two_refinements(networks):
     torch.manual_seed(0)
-    critic = networks.PatchCritic(5, 4, levels=2, spectral_norm=True).train()
-    power_iteration(critic)
-    before = [c.weight.detach().clone() for c in convolutions(critic)]
+    discriminator = networks.PatchDiscriminator(5, 4, levels=2, spectral_norm=True).train()
+    power_iteration(discriminator)
+    before = [c.weight.detach().clone() for c in convolutions(discriminator)]
     for _ in range(3):
-        critic(torch.randn(1, 4, 8, 8, 8), torch.randn(1, 1, 8, 8, 8))
-    assert all(torch.equal(a, c.weight) for a, c in zip(before, convolutions(critic), strict=True))
-    power_iteration(critic)
-    assert any(not torch.equal(a, c.weight) for a, c in zip(before, convolutions(critic), strict=True))
+        discriminator(torch.randn(1, 4, 8, 8, 8), torch.randn(1, 1, 8, 8, 8))
+    assert all(torch.equal(a, c.weight) for a, c in zip(before, convolutions(discriminator), strict=True))
+    power_iteration(discriminator)
+    assert any(not torch.equal(a, c.weight) for a, c in zip(before, convolutions(discriminator), strict=True))
 
 
 @pytest.mark.parametrize("kind", ["unet", "spade"])
 def test_folded_weights_fit_a_plain_network_that_computes_the_same(networks, kind):
     torch.manual_seed(0)
-    normalised = networks.build_generator(kind, 5, 4, [16, 16, 16], spectral_norm="both").train()
+    normalized = networks.build_generator(kind, 5, 4, [16, 16, 16], spectral_norm="both").train()
     for _ in range(3):
-        power_iteration(normalised)
-    before = copy.deepcopy(normalised.state_dict())
+        power_iteration(normalized)
+    before = copy.deepcopy(normalized.state_dict())
     plain = networks.build_generator(kind, 5, 4, [16, 16, 16])
-    plain.load_state_dict(folded_state_dict(normalised))  # strict: the same names, no others
-    assert normalised.training
-    assert all(torch.equal(before[k], v) for k, v in normalised.state_dict().items())
+    plain.load_state_dict(folded_state_dict(normalized))  # strict: the same names, no others
+    assert normalized.training
+    assert all(torch.equal(before[k], v) for k, v in normalized.state_dict().items())
     with torch.no_grad():
-        torch.testing.assert_close(plain.eval()(label()), normalised.eval()(label()), atol=1e-6, rtol=0)
+        torch.testing.assert_close(plain.eval()(label()), normalized.eval()(label()), atol=1e-6, rtol=0)
 
 
 def test_folding_a_plain_network_copies_it(networks):
@@ -176,13 +176,13 @@ def test_torchscript_exports_and_computes_the_same(networks, kind, tmp_path):
 
 
 @pytest.mark.parametrize("spectral_norm", ["none", "both"])
-@pytest.mark.parametrize("kind", ["unet", "spade", "critic"])
+@pytest.mark.parametrize("kind", ["unet", "spade", "discriminator"])
 def test_checkpointing_changes_no_output_and_no_gradient(networks, kind, spectral_norm):
     results = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        if kind == "critic":
-            network = networks.PatchCritic(
+        if kind == "discriminator":
+            network = networks.PatchDiscriminator(
                 9, 4, levels=3, spectral_norm=spectral_norm == "both", checkpointing=checkpointing
             )
             inputs = [torch.linspace(-1, 1, 4 * 4096).view(1, 4, 16, 16, 16), label()]
@@ -217,7 +217,7 @@ def test_checkpointing_keeps_less(networks):
     assert kept[1] < 0.5 * kept[0]
 
 
-def test_normalising_twice_is_normalising_once():
+def test_normalizing_twice_is_normalizing_once():
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Linear(4, 2))
     keys = list(add_spectral_norm(network).state_dict())
     assert list(add_spectral_norm(network).state_dict()) == keys

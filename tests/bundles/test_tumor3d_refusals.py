@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 SMALL = {
     "spatial_size": "[16,16,16]",
     "feature_maps": "4",
-    "critic_feature_maps": "4",
+    "discriminator_feature_maps": "4",
     "max_epochs": "1",
     "device": "cpu",
     "amp": "none",

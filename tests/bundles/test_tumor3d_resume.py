@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 SETTINGS = {
     "spatial_size": "[24,24,16]",  # X not 16: oneDNN's bfloat16 gradients are wrong where a level is 2 voxels wide
     "feature_maps": "4",
-    "critic_feature_maps": "4",
+    "discriminator_feature_maps": "4",
     "max_epochs": "4",
     "min_kept": "0.5",
     "validate_every": "1",
@@ -50,7 +50,7 @@ def test_a_run_killed_in_mid_epoch_and_while_writing_a_checkpoint_ends_as_if_it_
     train, uninterrupted, tmp_path
 ):
     output = tmp_path / "out"
-    # four subjects train: 8 steps of the optimisers an epoch, so the 13th is the critic's in the middle of the second
+    # four subjects: 8 optimizer steps an epoch, so step 13 is the discriminator's in the middle of the second epoch
     killed(train, tmp_path, output, "step 13", resume=False)
     assert read(output)["run"]["epoch"] == 1
     killed(train, tmp_path, output, "checkpoint 3", resume=True)

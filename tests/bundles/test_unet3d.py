@@ -109,7 +109,7 @@ def test_the_loss_is_cross_entropy_and_dice_of_the_whole_batch(unet3d):
     assert float(loss(deep, classes)) == pytest.approx(parts[0] + parts[1] / 2 + parts[2] / 4, rel=1e-5)
 
 
-def test_the_truth_costs_nothing_even_where_there_is_no_tumour(unet3d):
+def test_the_truth_costs_nothing_even_where_there_is_no_tumor(unet3d):
     for classes in (torch.zeros(1, 1, 4, 4, 4), torch.arange(64).view(1, 1, 4, 4, 4) % 4):
         logits = 50 * nn.functional.one_hot(classes[:, 0].long(), 4).movedim(-1, 1).float()
         assert float(unet3d.networks.DiceCrossEntropy()(logits, classes)) == pytest.approx(0, abs=1e-4)
@@ -126,7 +126,7 @@ class Pointwise(nn.Module):
 
 
 class Lopsided(nn.Module):
-    """Sees tumour only towards one end of an axis."""
+    """Sees tumor only towards one end of an axis."""
 
     def __init__(self, axis: int) -> None:
         super().__init__()
@@ -224,11 +224,11 @@ def test_a_patch_has_its_size_and_the_labels_values(unet3d, entries, augmentatio
         assert torch.isfinite(patch["image"]).all()
 
 
-def test_as_many_centres_as_asked_lie_in_the_tumour(unet3d, entries):
-    def tumours(share: float) -> float:
+def test_as_many_centers_as_asked_lie_in_the_tumor(unet3d, entries):
+    def tumors(share: float) -> float:
         return sum(bool(p["label"][0, 2, 2, 2]) for p in drawn(unet3d, entries, [4, 4, 4], share, "none", 60)) / 60
 
-    assert tumours(1.0) == 1 and tumours(0.0) == 0 and 0.3 < tumours(0.5) < 0.7
+    assert tumors(1.0) == 1 and tumors(0.0) == 0 and 0.3 < tumors(0.5) < 0.7
 
 
 def test_without_augmentation_a_patch_is_a_piece_of_the_subject(unet3d, entries):
@@ -238,7 +238,7 @@ def test_without_augmentation_a_patch_is_a_piece_of_the_subject(unet3d, entries)
         assert (pieces == patch["image"].view(4, 1, 1, 1, 6, 6, 6)).flatten(4).all(dim=-1).all(dim=0).any()
 
 
-def test_a_subject_without_a_tumour_gives_patches_of_its_brain(unet3d, brats, make_brain, tmp_path):
+def test_a_subject_without_a_tumor_gives_patches_of_its_brain(unet3d, brats, make_brain, tmp_path):
     write, entry = brats
     healthy = make_brain(4)
     write(tmp_path, "H", healthy._replace(label=healthy.label * 0))

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from mrsynth.images import CutSlicesd
 
 
-def item(shape=(12, 14, 10), spacing=1.0, tumour=(slice(3, 5), slice(4, 6), slice(2, 4)), affine_sign=(-1, -1, 1)):
+def item(shape=(12, 14, 10), spacing=1.0, tumor=(slice(3, 5), slice(4, 6), slice(2, 4)), affine_sign=(-1, -1, 1)):
     """A subject whose voxels say where they are: channel c is c / 10 plus the position along Z."""
     image = np.full((4, *shape), -1.0, np.float32)
     inside = (slice(1, -1),) * 3
@@ -18,7 +18,7 @@ def item(shape=(12, 14, 10), spacing=1.0, tumour=(slice(3, 5), slice(4, 6), slic
         ramp = np.broadcast_to(np.linspace(-0.5, 0.5, shape[2]), shape)
         image[channel][inside] = (ramp + channel / 10)[inside]
     label = np.zeros((1, *shape), np.uint8)
-    label[0][tumour] = 4
+    label[0][tumor] = 4
     affine = torch.diag(torch.tensor([*(s * spacing for s in affine_sign), 1.0]))
     brain = (image[:1] > -1).astype(np.uint8)
     volumes = {"image": image, "brain": brain, "label": label}
@@ -39,25 +39,25 @@ def test_each_plane_is_cut_upright_and_the_background_is_exactly_minus_one(plane
         assert middle[1, 5] > middle[-2, 5]
 
 
-def test_numbers_are_millimetres_on_a_grid_of_1_mm_so_that_a_coarser_one_gives_the_same_places():
+def test_numbers_are_millimeters_on_a_grid_of_1_mm_so_that_a_coarser_one_gives_the_same_places():
     fine = CutSlicesd("sagittal", [4, 7], [8, 8])(item())
     assert fine["numbers"] == [4, 5, 6, 7]
     coarse = CutSlicesd("sagittal", [4, 7], [8, 8])(item(spacing=2.0))
     assert coarse["numbers"] == [2, 3]
 
 
-def test_keep_and_tumour_say_what_the_label_says():
+def test_keep_and_tumor_say_what_the_label_says():
     every = CutSlicesd("axial", None, [8, 8])(item())
-    assert [n for n, shown in zip(every["numbers"], every["tumour"], strict=True) if shown] == [2, 3]
-    assert CutSlicesd("axial", None, [8, 8], keep="tumour")(item())["numbers"] == [2, 3]
+    assert [n for n, shown in zip(every["numbers"], every["tumor"], strict=True) if shown] == [2, 3]
+    assert CutSlicesd("axial", None, [8, 8], keep="tumor")(item())["numbers"] == [2, 3]
     healthy = CutSlicesd("axial", None, [8, 8], keep="healthy")(item())
-    assert healthy["numbers"] == [0, 1, 4, 5, 6, 7, 8, 9] and not any(healthy["tumour"])
+    assert healthy["numbers"] == [0, 1, 4, 5, 6, 7, 8, 9] and not any(healthy["tumor"])
     without = item()
     without.pop("label")
-    assert not any(CutSlicesd("axial", None, [8, 8])(without)["tumour"])
+    assert not any(CutSlicesd("axial", None, [8, 8])(without)["tumor"])
 
 
-def test_the_best_block_holds_the_tumour_and_as_much_brain_as_goes_with_it():
+def test_the_best_block_holds_the_tumor_and_as_much_brain_as_goes_with_it():
     assert CutSlicesd("axial", None, [8, 8], best=4)(item())["numbers"] == [1, 2, 3, 4]
     assert CutSlicesd("axial", [3, 9], [8, 8], best=2)(item())["numbers"] == [3, 4]
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from mrsynth.images import best_of_class, latent, load_generator
+from mrsynth.images import best_of_class, latent_vector, load_generator
 from mrsynth.images.per_class import record_of_class
 from mrsynth.training.checkpoint import save_weights
 
-CLASSES = ["healthy", "no tumour"]
+CLASSES = ["healthy", "no tumor"]
 
 
 class Linear(nn.Module):
@@ -37,7 +37,7 @@ def models(tmp_path):
 def test_each_class_is_made_by_its_own_weights(models):
     network, record = load_generator(Linear(), models / "model.pt", CLASSES, True, "train")
     order = [1, 0, 1, 1, 0]
-    given = torch.stack([latent(4, 0, number, of_class, 2) for number, of_class in enumerate(order)])
+    given = torch.stack([latent_vector(4, 0, number, of_class, 2) for number, of_class in enumerate(order)])
     for scale, made, row in zip([3, 2, 3, 3, 2], network(given), given, strict=True):
         assert torch.allclose(made.flatten(), scale * row.sum().expand(2))
     assert torch.allclose(network(given[:1]), network(given)[:1])  # a batch of one class; its last bit is BLAS's
@@ -58,8 +58,8 @@ def test_a_training_without_validation_has_but_one_file_of_weights(models):
 
 
 def test_a_class_without_weights_is_refused(models, refused):
-    (models / "model_no_tumour.pt").unlink()
-    with refused(found="no such file", where="model_no_tumour.pt", do="--per_class False"):
+    (models / "model_no_tumor.pt").unlink()
+    with refused(found="no such file", where="model_no_tumor.pt", do="--per_class False"):
         load_generator(Linear(), models / "model.pt", CLASSES, None, "train first")
 
 

@@ -6,21 +6,21 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from mrsynth.images import ImageDataset, Stack, latent, slice_classes, slice_stacks, watched
+from mrsynth.images import ImageDataset, SubjectImages, latent_vector, slice_classes, slice_stacks, validation_stacks
 from mrsynth.images.latents import LatentDataset
 from mrsynth.training import ClassSampler, Draw, SeededDataset
 
 SEQUENCES = ["t1", "flair"]
 
 
-def cut(subject: str, tumour: list[bool]) -> dict:
-    count = len(tumour)
+def cut(subject: str, tumor: list[bool]) -> dict:
+    count = len(tumor)
     slices = torch.arange(count * 2 * 16, dtype=torch.float32).reshape(count, 2, 4, 4) / 1000
     return {
         "subject": subject,
         "slices": MetaTensor(slices.half()),
         "numbers": list(range(10, 10 + count)),
-        "tumour": tumour,
+        "tumor": tumor,
     }
 
 
@@ -37,7 +37,7 @@ def test_pooled_each_sequence_is_an_image_and_stacked_all_are_its_channels():
 
 @pytest.mark.parametrize(
     ("condition", "classes"),
-    [("none", [0, 0, 0, 0]), ("tumour", [0, 0, 1, 1]), ("sequence", [0, 1, 0, 1]), ("both", [0, 2, 1, 3])],
+    [("none", [0, 0, 0, 0]), ("tumor", [0, 0, 1, 1]), ("sequence", [0, 1, 0, 1]), ("both", [0, 2, 1, 3])],
 )
 def test_a_class_says_what_it_was_asked_to(condition, classes):
     dataset = ImageDataset(slice_stacks([cut("A", [False, True])], SEQUENCES, condition=condition))
@@ -46,8 +46,8 @@ def test_a_class_says_what_it_was_asked_to(condition, classes):
 
 
 def test_a_class_without_an_image_and_an_unknown_condition_are_refused(refused):
-    with refused(expected="each class", found="['no tumour']"):
-        slice_stacks([cut("A", [True])], SEQUENCES, condition="tumour")
+    with refused(expected="each class", found="['no tumor']"):
+        slice_stacks([cut("A", [True])], SEQUENCES, condition="tumor")
     with refused(expected="none", found="'grade'"):
         slice_classes(SEQUENCES, "grade")
     with refused(where="condition"):
@@ -55,7 +55,7 @@ def test_a_class_without_an_image_and_an_unknown_condition_are_refused(refused):
 
 
 def test_images_of_two_sizes_and_no_images_are_refused(refused):
-    small, large = (Stack(name, torch.zeros(2, 1, n, n), [0, 0], ["", ""]) for name, n in (("A", 4), ("B", 8)))
+    small, large = (SubjectImages(name, torch.zeros(2, 1, n, n), [0, 0], ["", ""]) for name, n in (("A", 4), ("B", 8)))
     with refused(expected="one size", found="8"):
         ImageDataset([small, large])
     with refused(found="no images"):
@@ -84,7 +84,7 @@ def test_one_channel_can_be_three():
 
 
 def test_a_sample_has_no_image_twice_and_knows_classes():
-    dataset = ImageDataset(slice_stacks([cut("A", [False, True, True])], SEQUENCES, condition="tumour"))
+    dataset = ImageDataset(slice_stacks([cut("A", [False, True, True])], SEQUENCES, condition="tumor"))
     assert len(dataset.sample(4, seed=0).flatten(1).unique(dim=0)) == 4
     assert len(dataset.sample(None, seed=0, of_class=0)) == 2
     assert torch.equal(dataset.sample(3, 5), dataset.sample(3, 5))
@@ -106,24 +106,26 @@ def test_classes_are_drawn_equally_rarer_ones_several_times():
 
 
 def test_a_latent_is_a_function_of_seed_and_number_and_carries_its_class():
-    assert torch.equal(latent(8, 3, 5), latent(8, 3, 5)) and not torch.equal(latent(8, 3, 5), latent(8, 3, 6))
-    both = latent(8, 3, 5, of_class=1, classes=3)
-    assert torch.equal(both[:8], latent(8, 3, 5)) and both[8:].tolist() == [0, 1, 0]
+    assert torch.equal(latent_vector(8, 3, 5), latent_vector(8, 3, 5)) and not torch.equal(
+        latent_vector(8, 3, 5), latent_vector(8, 3, 6)
+    )
+    both = latent_vector(8, 3, 5, of_class=1, classes=3)
+    assert torch.equal(both[:8], latent_vector(8, 3, 5)) and both[8:].tolist() == [0, 1, 0]
     dataset = LatentDataset(8, 2, classes=2, seed=3, done={1})
     assert [(item["number"], item["class"]) for item in (dataset[i] for i in range(3))] == [(0, 0), (2, 1), (3, 1)]
-    noise = torch.stack([latent(64, 0, n) for n in range(200)])
+    noise = torch.stack([latent_vector(64, 0, n) for n in range(200)])
     assert abs(noise.mean()) < 0.03 and abs(noise.std() - 1) < 0.03
 
 
 def test_where_few_subjects_validate_those_of_the_training_help():
     def stacks(names, classes):
-        return [Stack(name, torch.zeros(len(classes), 1, 2, 2), classes, [""] * len(classes)) for name in names]
+        return [SubjectImages(name, torch.zeros(len(classes), 1, 2, 2), classes, [""] * len(classes)) for name in names]
 
     training, many, few = stacks("XY", [0, 1]), stacks("ABCDE", [0, 0, 1, 1]), stacks("ABCD", [0] * 9 + [1] * 9)
-    assert watched(many, training, 2) == many
-    assert watched(few, training, 2) == [*few, *training]  # four subjects
-    assert watched(many, training, 3) == [*many, *training]  # a class without an image
-    assert watched([], training) == training
+    assert validation_stacks(many, training, 2) == many
+    assert validation_stacks(few, training, 2) == [*few, *training]  # four subjects
+    assert validation_stacks(many, training, 3) == [*many, *training]  # a class without an image
+    assert validation_stacks([], training) == training
 
 
 def test_no_subjects_have_no_stacks():

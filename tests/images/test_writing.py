@@ -18,7 +18,7 @@ RECORD = {"sha256": "ab" * 32, "subjects": ["A", "B"], "version": "0", "epoch": 
 
 
 def writer(folder, **changes) -> ImageWriter:
-    settings = {"seed": 1, "count": 5, "classes": ["no tumour", "tumour"], "channels": ["MRI"], "stack": 3} | changes
+    settings = {"seed": 1, "count": 5, "classes": ["no tumor", "tumor"], "channels": ["MRI"], "stack": 3} | changes
     return ImageWriter(folder, RECORD, {"size": [8, 8]}, **settings)
 
 
@@ -42,7 +42,7 @@ def test_stacks_hold_one_class_each_in_order_upright_with_their_descent(tmp_path
     make(made)
     datalist = made.finish()
     assert [item["images"] for item in datalist["training"]] == [3, 2, 3, 2]
-    assert [item["class"] for item in datalist["training"]] == ["no tumour"] * 2 + ["tumour"] * 2
+    assert [item["class"] for item in datalist["training"]] == ["no tumor"] * 2 + ["tumor"] * 2
     items = load_datalist(tmp_path / "synthetic" / "datalist.json")["training"]
     voxels = nib.load(items[1]["image"]).get_fdata()
     assert voxels.shape == (8, 8, 2) and np.allclose(voxels[0, 0], [0.3, 0.4])
@@ -100,7 +100,7 @@ def test_a_folder_can_be_filled_class_by_class(tmp_path, refused):
     whole, parts = writer(tmp_path / "whole"), tmp_path / "parts"
     make(whole)
     expected = whole.finish()["training"]
-    for number, name in enumerate(["tumour", "no tumour"], start=1):
+    for number, name in enumerate(["tumor", "no tumor"], start=1):
         made = writer(parts, only=[name])
         make(made)
         assert len(made.finish()["training"]) == 2 * number
@@ -109,5 +109,5 @@ def test_a_folder_can_be_filled_class_by_class(tmp_path, refused):
     for item in expected:
         file = f"{item['subject']}.nii.gz"
         assert (parts / "synthetic" / file).read_bytes() == (tmp_path / "whole" / "synthetic" / file).read_bytes()
-    with refused(expected="'no tumour', 'tumour'", found="cyst", where="only"):
+    with refused(expected="'no tumor', 'tumor'", found="cyst", where="only"):
         writer(tmp_path / "other", only=["cyst"])

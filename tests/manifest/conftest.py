@@ -27,7 +27,7 @@ def brain(seed: int = 0, dtype: type = np.int16) -> np.ndarray:
     return volume
 
 
-def tumour(values=(1, 2, 4)) -> np.ndarray:
+def tumor(values=(1, 2, 4)) -> np.ndarray:
     """A label in the middle with one slab of each value."""
     label = np.zeros(SHAPE, np.uint8)
     for i, value in enumerate(values):
@@ -50,7 +50,7 @@ def brats(root: Path, ids, values=(1, 2, 4), suffix=".nii.gz", separator="_", na
     for seed, subject in enumerate(ids):
         name = Path(subject).name
         for kind in (*SEQUENCES, "seg"):
-            array = tumour(values) if kind == "seg" else brain(seed)
+            array = tumor(values) if kind == "seg" else brain(seed)
             word = (names or {}).get(kind, kind)
             save(root / subject / f"{name}{separator}{word}{suffix}", array)
     return [root / subject for subject in ids]
@@ -72,14 +72,14 @@ def brats2015(root: Path, subjects) -> None:
             name = f"VSD.Brain.XX.O.{word}.{54000 + 10 * seed + i}"
             save(root / subject / name / f"{name}.mha", array)
         name = f"VSD.Brain_3more.XX.O.OT.{54005 + 10 * seed}"
-        save(root / subject / name / f"{name}.mha", tumour((1, 2, 3, 4)))
+        save(root / subject / name / f"{name}.mha", tumor((1, 2, 3, 4)))
 
 
 def decathlon(root: Path, n: int = 3) -> None:
     for i in range(1, n + 1):
         image = np.stack([brain(10 * i + channel) for channel in range(4)], axis=-1)
         save(root / "imagesTr" / f"BRATS_{i:03d}.nii.gz", image)
-        save(root / "labelsTr" / f"BRATS_{i:03d}.nii.gz", tumour((1, 2, 3)))
+        save(root / "labelsTr" / f"BRATS_{i:03d}.nii.gz", tumor((1, 2, 3)))
         (root / "imagesTr" / f"._BRATS_{i:03d}.nii.gz").write_bytes(b"macOS")
 
 
@@ -90,7 +90,7 @@ def make():
     class Make:
         pass
 
-    for maker in (brain, tumour, save, brats, brats2021, brats2023, brats2015, decathlon):
+    for maker in (brain, tumor, save, brats, brats2021, brats2023, brats2015, decathlon):
         setattr(Make, maker.__name__, staticmethod(maker))
     Make.affine = AFFINE
     return Make

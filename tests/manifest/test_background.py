@@ -80,8 +80,8 @@ def test_a_volume_stored_with_a_fourth_axis_of_one_is_three_dimensional(tmp_path
 def test_sform_and_qform_that_disagree_are_named_once_and_the_sform_is_used(tmp_path, make):
     file = nib.Nifti1Image(make.brain(), make.affine)
     shifted = make.affine.copy()
-    for millimetres, name in ((0.5, "near.nii.gz"), (7.0, "far.nii.gz")):
-        shifted[0, 3] = millimetres
+    for millimeters, name in ((0.5, "near.nii.gz"), (7.0, "far.nii.gz")):
+        shifted[0, 3] = millimeters
         file.set_sform(make.affine, code=1)
         file.set_qform(shifted, code=1)
         nib.save(file, tmp_path / name)

@@ -9,7 +9,7 @@ from mrsynth.errors import UserError
 from mrsynth.manifest import card_ids, load_card
 
 NEEDED = {
-    *("name", "anatomy", "route", "registration", "licence", "citation", "folders", "example", "files"),
+    *("name", "anatomy", "route", "registration", "license", "citation", "folders", "example", "files"),
     *("channels", "label_map", "labels", "foreign_labels", "grid", "expected", "notes"),
 }
 
@@ -19,7 +19,7 @@ def test_card_is_complete(card_id):
     card = load_card(card_id)
     assert card.id == card_id
     assert set(card.about) >= NEEDED
-    assert {"name", "forbids"} <= set(card.about["licence"])
+    assert {"name", "forbids"} <= set(card.about["license"])
     if card.label_map:
         assert set(card.label_map.values()) <= set(LABELS)
         assert card.label_map[0] == 0

@@ -1,4 +1,4 @@
-"""A training subject is recognised by its images under any id, in any form that leaves the intensities alone."""
+"""A training subject is recognized by its images under any id, in any form that leaves the intensities alone."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_2021(tmp_path, make):
         names = [Path(path).name for path in item["image"]]
         assert names == [f"{item['subject']}_{sequence}.nii.gz" for sequence in SEQUENCES]
         assert Path(item["label"]).name == f"{item['subject']}_seg.nii.gz"
-    assert "CC BY" in datalist["licence"] and "9 training" in summary(datalist)
+    assert "CC BY" in datalist["license"] and "9 training" in summary(datalist)
 
 
 def test_phantom_at_any_grid(tmp_path, make):
@@ -163,7 +163,7 @@ def test_decathlon(tmp_path, make):
     make.decathlon(root)
     stated = {
         "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
-        "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
+        "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumor"},
     }
     (root / "dataset.json").write_text(json.dumps(stated))
     datalist = index(tmp_path)
@@ -278,14 +278,14 @@ def spoil_zero(folder, make):
 
 
 def spoil_label_shape(folder, make):
-    make.save(folder / f"{folder.name}_seg.nii.gz", np.pad(make.tumour(), ((0, 0), (0, 0), (0, 1))))
+    make.save(folder / f"{folder.name}_seg.nii.gz", np.pad(make.tumor(), ((0, 0), (0, 0), (0, 1))))
     return "different grids: shape (8, 8, 8) against (8, 8, 9)"
 
 
 def spoil_label_affine(folder, make):
     affine = make.affine.copy()
     affine[2, 3] = 5
-    make.save(folder / f"{folder.name}_seg.nii.gz", make.tumour(), affine)
+    make.save(folder / f"{folder.name}_seg.nii.gz", make.tumor(), affine)
     return "different grids: affine"
 
 
@@ -295,12 +295,12 @@ def spoil_sequence_affine(folder, make):
 
 
 def spoil_label_value(folder, make):
-    make.save(folder / f"{folder.name}_seg.nii.gz", make.tumour((1, 2, 7)))
+    make.save(folder / f"{folder.name}_seg.nii.gz", make.tumor((1, 2, 7)))
     return "label values [7]"
 
 
 def spoil_label_fraction(folder, make):
-    make.save(folder / f"{folder.name}_seg.nii.gz", make.tumour().astype(np.float32) * 0.5)
+    make.save(folder / f"{folder.name}_seg.nii.gz", make.tumor().astype(np.float32) * 0.5)
     return "not whole numbers"
 
 
@@ -379,10 +379,10 @@ def test_all_bad_files_in_one_message_that_stays_short(tmp_path, make, monkeypat
 
 def test_label_slightly_outside_the_brain_is_a_warning(tmp_path, make):
     folder = make.brats2021(tmp_path)[0]
-    label = make.tumour()
+    label = make.tumor()
     label[0, 0, 0] = 2
     make.save(folder / f"{folder.name}_seg.nii.gz", label)
-    assert any("BraTS2021_00000: 1 of 28 labelled voxels" in text for text in index(tmp_path)["warnings"])
+    assert any("BraTS2021_00000: 1 of 28 labeled voxels" in text for text in index(tmp_path)["warnings"])
 
 
 def test_folder_without_subjects(tmp_path):
@@ -398,7 +398,7 @@ def test_no_subject_left_and_dataset_without_layout(tmp_path, make):
     assert "left for training" in refused(tmp_path)
     (folder / f"{folder.name}_t1.nii.gz").unlink()
     assert "at least one subject" in refused(tmp_path, skip_bad=True, validation=0, test=0)
-    assert "no tumour labels" in refused(tmp_path, dataset="adni")
+    assert "no tumor labels" in refused(tmp_path, dataset="adni")
 
 
 def test_impossible_split_is_refused_before_reading(tmp_path, make, monkeypatch):

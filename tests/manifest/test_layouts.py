@@ -33,7 +33,7 @@ def bids(root, make, ids, values=(1, 2, 4), label="{0}/anat/{1}_dseg.nii.gz"):
         name = path.replace("/", "_")
         for sequence, word in names.items():
             make.save(root / path / "anat" / f"{name}_{word}.nii.gz", make.brain(10 * seed + len(sequence)))
-        make.save(root / label.format(path, name), make.tumour(values))
+        make.save(root / label.format(path, name), make.tumor(values))
 
 
 def test_bids(tmp_path, make):

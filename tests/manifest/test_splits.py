@@ -141,7 +141,7 @@ def test_table_with_semicolons_and_numbers(tmp_path):
         ("a.json", "["),
         ("a.json", json.dumps({"p": "S1"})),
         ("a.json", json.dumps({"p": ["S1"], "q": ["S1"]})),
-        ("a.csv", "colour,age\nred,3\n"),
+        ("a.csv", "color,age\nred,3\n"),
         ("a.csv", ""),
         ("a.xlsx", "PK"),
         ("missing.json", None),

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from mrsynth.metrics import ClassObedience, RealismValidator, realism, realism_table
-from mrsynth.metrics.realism import ON_FEATURES, ON_IMAGES, PAIRS, Noise, standardised
+from mrsynth.metrics import ClassificationAccuracyScore, RealismValidator, realism, realism_table
+from mrsynth.metrics.realism import ON_FEATURES, ON_IMAGES, PAIRS, NoiseImages, standardized
 
 
 class Means:
     """Features that can be worked out: the means of the image's four quarters, and of its channels."""
 
-    name, dimensions, standardise = "means of quarters", 5, False
+    name, dimensions, standardize = "means of quarters", 5, False
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         quarters = torch.nn.functional.adaptive_avg_pool2d(images.mean(1, keepdim=True), 2).flatten(1)
@@ -140,10 +140,10 @@ def test_what_cannot_be_compared_is_refused(refused, real, fake, options, fragme
 
 
 def test_noise_has_the_moments_asked_for_and_is_read_one_by_one():
-    noise = Noise(50, (1, 32, 32), -0.2, 0.1, 3)
+    noise = NoiseImages(50, (1, 32, 32), -0.2, 0.1, 3)
     values = torch.stack([noise[i] for i in range(50)])
     assert values.mean() == pytest.approx(-0.2, abs=0.01) and values.std() == pytest.approx(0.1, abs=0.01)
-    assert torch.equal(noise[7], Noise(50, (1, 32, 32), -0.2, 0.1, 3)[7])
+    assert torch.equal(noise[7], NoiseImages(50, (1, 32, 32), -0.2, 0.1, 3)[7])
     with pytest.raises(IndexError):
         noise[50]
 
@@ -151,12 +151,12 @@ def test_noise_has_the_moments_asked_for_and_is_read_one_by_one():
 def test_standardising_is_by_the_real_ones():
     real, fake = torch.randn(100, 3) * 5 + 2, torch.zeros(10, 3)
     real[:, 1] = 7
-    of_real, of_fake = standardised(real, fake)
+    of_real, of_fake = standardized(real, fake)
     assert of_real.shape == (100, 2) and torch.allclose(of_real.std(dim=0), torch.ones(2), atol=1e-4)
     assert np.allclose(of_fake[0], [(0 - real[:, i].mean()) / real[:, i].std() for i in (0, 2)], atol=1e-4)
 
 
-class Sampled:
+class ImageSource:
     """Real images by class, as the validator asks for them."""
 
     def __init__(self, *images: torch.Tensor) -> None:
@@ -167,18 +167,18 @@ class Sampled:
 
 
 def test_validation_measures_each_class_and_falls_as_images_get_better(capsys):
-    real = Sampled(pictures(60, 0), pictures(60, 1, 0.4))
-    worse = RealismValidator(lambda c, n: pictures(n, 5, 0.8), real, ["no tumour", "t1, tumour"], Means())
-    better = RealismValidator(lambda c, n: pictures(n, 5, 0.4 * c), real, ["no tumour", "t1, tumour"], Means())
+    real = ImageSource(pictures(60, 0), pictures(60, 1, 0.4))
+    worse = RealismValidator(lambda c, n: pictures(n, 5, 0.8), real, ["no tumor", "t1, tumor"], Means())
+    better = RealismValidator(lambda c, n: pictures(n, 5, 0.4 * c), real, ["no tumor", "t1, tumor"], Means())
     for validator in (worse, better):
         validator.run(1)
     found = better.state.metrics
-    by_class = {"val_frechet_no_tumour", "val_frechet_t1_tumour"}
+    by_class = {"val_frechet_no_tumor", "val_frechet_t1_tumor"}
     assert set(found) == {f"val_{name}" for name in ON_FEATURES | ON_IMAGES} | by_class
-    assert found["val_frechet"] == pytest.approx((found["val_frechet_no_tumour"] + found["val_frechet_t1_tumour"]) / 2)
+    assert found["val_frechet"] == pytest.approx((found["val_frechet_no_tumor"] + found["val_frechet_t1_tumor"]) / 2)
     assert found["val_frechet"] < worse.state.metrics["val_frechet"] / 5
     said = capsys.readouterr().out
-    assert said.count(f"by {Means().name}") == 2 and "no tumour: noise" in said and "(30 images)" in said
+    assert said.count(f"by {Means().name}") == 2 and "no tumor: noise" in said and "(30 images)" in said
 
 
 def test_validation_takes_few_images_and_any_layout():
@@ -186,23 +186,25 @@ def test_validation_takes_few_images_and_any_layout():
         return pictures(count, 5).repeat(1, 3, 1, 1).to(memory_format=torch.channels_last)
 
     for count, names in ((8, {"val_frechet", "val_ms_ssim", "val_checkerboard"}), (12, None)):
-        validator = RealismValidator(make, Sampled(pictures(count, 0).repeat(1, 3, 1, 1)), ["image"], Means())
+        validator = RealismValidator(make, ImageSource(pictures(count, 0).repeat(1, 3, 1, 1)), ["image"], Means())
         validator.run(1)
         assert names is None or set(validator.state.metrics) == names
     assert "val_precision" in validator.state.metrics
 
 
-def test_validation_by_features_of_several_units_is_by_standardised_ones():
+def test_validation_by_features_of_several_units_is_by_standardized_ones():
     class Units(Means):
-        standardise = True
+        standardize = True
 
         def __call__(self, images):
             return super().__call__(images) * 1000
 
     found = []
     for features in (Units(), Means()):
-        features.standardise = True
-        validator = RealismValidator(lambda c, n: pictures(n, 5, 0.8), Sampled(pictures(60, 0)), ["image"], features)
+        features.standardize = True
+        validator = RealismValidator(
+            lambda c, n: pictures(n, 5, 0.8), ImageSource(pictures(60, 0)), ["image"], features
+        )
         validator.run(1)
         found.append(validator.state.metrics["val_frechet"])
     assert found[0] == pytest.approx(found[1], rel=1e-3)
@@ -220,7 +222,7 @@ def classes(count: int, seed: int, bright: float) -> list[torch.Tensor]:
 @pytest.mark.slow
 def test_obedient_images_are_named_as_often_as_real_ones_and_others_by_chance():
     training, real = classes(100, 0, 0.8), classes(60, 1, 0.8)
-    ask = ClassObedience(iterations=40, draws=2, count=70)
+    ask = ClassificationAccuracyScore(iterations=40, draws=2, count=70)
     obedient = ask(training, real, classes(50, 2, 0.8))
     assert obedient["classifier"]["training"] == [70] * 3 and obedient["fake"]["n"] == [50] * 3
     accuracy = {name: obedient[name]["accuracy"]["mean"] for name in ("real", "fake")}
@@ -234,21 +236,23 @@ def test_obedient_images_are_named_as_often_as_real_ones_and_others_by_chance():
 
 def test_a_class_is_told_by_the_middle_alone_where_that_is_asked_for():
     training, real = classes(100, 0, 0.8), classes(60, 1, 0.8)
-    found = ClassObedience(iterations=40, draws=1, centre=0.5)(training, real, real)["real"]["confusion"]
+    found = ClassificationAccuracyScore(iterations=40, draws=1, center=0.5)(training, real, real)["real"]["confusion"]
     assert found[1][1] > 0.9 and abs(found[0][2] - found[2][2]) < 0.2  # what lies in a corner is not seen
 
 
 def test_a_class_without_images_is_refused(refused):
     with refused(expected="some of each", where="fake"):
-        ClassObedience()(classes(5, 0, 1), classes(5, 1, 1), [*classes(5, 2, 1)[:2], torch.empty(0, 2, 16, 16)])
+        ClassificationAccuracyScore()(
+            classes(5, 0, 1), classes(5, 1, 1), [*classes(5, 2, 1)[:2], torch.empty(0, 2, 16, 16)]
+        )
 
 
-@pytest.mark.parametrize("wrong", [{"centre": 0.0}, {"centre": 1.5}, {"iterations": 0}, {"draws": 0}, {"count": 0}])
+@pytest.mark.parametrize("wrong", [{"center": 0.0}, {"center": 1.5}, {"iterations": 0}, {"draws": 0}, {"count": 0}])
 def test_a_classifier_of_nothing_is_refused(refused, wrong):
     with refused(where=next(iter(wrong))):
-        ClassObedience(**wrong)
+        ClassificationAccuracyScore(**wrong)
 
 
 def test_nothing_to_compare_with_is_refused(refused):
     with refused(expected="real images of each class", found="'b'", where="validation_images"):
-        RealismValidator(lambda c, n: pictures(n, 5), Sampled(pictures(20, 0), torch.empty(0)), ["a", "b"], Means())
+        RealismValidator(lambda c, n: pictures(n, 5), ImageSource(pictures(20, 0), torch.empty(0)), ["a", "b"], Means())

@@ -46,7 +46,7 @@ def test_the_default_works_offline_and_says_what_it_is(lite0):
         assert said in lite0.name
 
 
-def test_a_photograph_is_recognised():
+def test_a_photograph_is_recognized():
     """Weights, network and range fit together: the file's own classifier knows what is in two photographs."""
     photographs = [torch.tensor(image).movedim(-1, 0) / 127.5 - 1 for image in load_sample_images().images]
     features = build_features()
@@ -149,7 +149,7 @@ def test_a_network_gets_the_range_and_the_size_it_was_trained_on():
     eight_bit = (flat[:, :, 0, 0] + 1) * 127.5
     assert torch.allclose(found, (eight_bit - 127) / 128, atol=1e-6)
     lines = torch.zeros(1, 1, 64, 64)
-    lines[..., ::4] = 1  # smoothing sees all columns, sampling alone those beside the new centres
+    lines[..., ::4] = 1  # smoothing sees all columns, sampling alone those beside the new centers
     kept = [OnThreeChannels(Mean(), 3, 16, antialias)(lines)[0, 0].item() for antialias in (True, False)]
     assert kept[0] == pytest.approx(0.25, abs=0.03) and abs(kept[1] - 0.25) > 0.1
 
@@ -329,7 +329,7 @@ def test_radiomics_have_names_and_go_channel_by_channel(radiomics):
     names = features.extract.names
     assert found.shape == (2, features.dimensions) == (2, len(names)) and found.isfinite().all()
     assert {"original_firstorder_Mean", "original_glcm_Contrast", "wavelet-HL_ngtdm_Strength"} <= set(names)
-    assert "FRD version 1" in features.name and features.standardise
+    assert "FRD version 1" in features.name and features.standardize
     both = radiomics(channels=[2, 0])
     twice = both(images[:1])
     assert twice.shape == (1, both.dimensions) and both.dimensions == 2 * features.dimensions

@@ -16,7 +16,7 @@ from mrsynth.metrics import (
     mean_sd,
     shell,
     ssim_map,
-    tumour_features,
+    tumor_features,
 )
 
 
@@ -60,7 +60,7 @@ def test_brain_ssim_looks_inside_the_brain_alone():
     real = images()
     real[:, :6] = -1
     fake = real.clone()
-    fake[:, :2] = 0.7  # background, and beyond the reach of a window centred in the brain
+    fake[:, :2] = 0.7  # background, and beyond the reach of a window centered in the brain
     metric = BrainSSIM()
     metric([MetaTensor(fake)], [MetaTensor(real)])
     assert metric.aggregate().item() == pytest.approx(1.0, abs=1e-5)
@@ -76,7 +76,7 @@ def ball(radius: float, shape=(20, 20, 20)) -> np.ndarray:
     return np.sqrt(((np.indices(shape) - 9.5) ** 2).sum(axis=0)) < radius
 
 
-def test_a_shell_surrounds_the_lesion_in_millimetres():
+def test_a_shell_surrounds_the_lesion_in_millimeters():
     lesion, tissue = ball(3), ball(9)
     around = shell(lesion, tissue, (2.0, 2.0, 2.0), width=4.0)
     assert around.any() and not (around & lesion).any() and not (around & ~tissue).any()
@@ -94,14 +94,14 @@ def test_contrast_is_the_difference_of_means_and_nan_where_too_small():
 
 
 def features(seed: int, spread: float) -> np.ndarray:
-    """Features of six subjects whose tumours differ by ``spread``."""
+    """Features of six subjects whose tumors differ by ``spread``."""
     random, rows = np.random.default_rng(seed), []
     label = np.select([ball(2), ball(4), ball(6)], [1, 4, 2], 0)
     for _ in range(6):
         image = random.normal(0, 0.05, (4, 20, 20, 20))
         for value in (1, 2, 4):
             image[:, label == value] += spread * random.normal(0, 1, (4, 1))
-        rows.append(tumour_features(image, label))
+        rows.append(tumor_features(image, label))
     return np.stack(rows)
 
 
@@ -117,8 +117,8 @@ def test_diversity_is_one_for_the_same_and_small_for_a_collapsed_generator():
 def test_features_have_names_and_absent_parts_are_not_numbers():
     image, label = np.ones((4, 5, 5, 5)), np.zeros((5, 5, 5))
     label[0] = 2
-    found = dict(zip(feature_names(), tumour_features(image, label), strict=True))
-    assert found["oedema t1 mean"] == 1 and found["oedema t1 texture"] == 0
+    found = dict(zip(feature_names(), tumor_features(image, label), strict=True))
+    assert found["edema t1 mean"] == 1 and found["edema t1 texture"] == 0
     assert np.isnan(found["enhancing t1ce mean"]) and np.isnan(found["core flair texture"])
 
 

@@ -37,14 +37,14 @@ def test_sensitivity_is_of_the_truth_and_precision_of_the_prediction():
 
 
 def test_regions_are_the_nested_ones_of_brats():
-    # oedema found as core: right for the whole tumour, wrong for its core
+    # edema found as core: right for the whole tumor, wrong for its core
     scores = region_scores(cube(1, 5, 1), cube(1, 5, 2), (1, 1, 1))
     assert scores["WT"]["dice"] == 1 and scores["TC"]["dice"] == 0 and scores["TC"]["precision"] == 0
     assert scores["ET"]["dice"] == 1  # nobody has any
 
 
 @pytest.mark.parametrize(("axis", "mm"), [(0, 1.0), (1, 2.5), (2, 4.0)])
-def test_the_distance_is_in_millimetres_along_each_axis(axis, mm):
+def test_the_distance_is_in_millimeters_along_each_axis(axis, mm):
     spacing = [1.0, 1.0, 1.0]
     spacing[axis] = mm
     one, other = np.zeros((9, 9, 9), np.uint8), np.zeros((9, 9, 9), np.uint8)

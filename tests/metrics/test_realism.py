@@ -1,4 +1,4 @@
-"""Kernel distance, neighbours and the two-sample test, against the sums written out and against other libraries."""
+"""Kernel distance, neighbors and the two-sample test, against the sums written out and against other libraries."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from mrsynth.errors import UserError
-from mrsynth.metrics import kernel, neighbours
+from mrsynth.metrics import kernel, neighbors
 from mrsynth.metrics.kernel import kernel_distance
-from mrsynth.metrics.neighbours import density_coverage, nearest_neighbour_accuracy, precision_recall
+from mrsynth.metrics.neighbors import density_coverage, nearest_neighbor_accuracy, precision_recall
 from mrsynth.metrics.two_sample import classifier_two_sample_test
 
 
@@ -82,7 +82,7 @@ def radius(points: np.ndarray, index: int, k: int) -> float:
 @pytest.fixture(params=[7, 512])
 def few_rows(request, monkeypatch):
     """Rows of the matrix of distances that are held at a time."""
-    monkeypatch.setattr(neighbours, "ROWS", request.param)
+    monkeypatch.setattr(neighbors, "ROWS", request.param)
 
 
 SETS = {
@@ -112,7 +112,7 @@ def test_precision_recall_density_and_coverage_are_what_they_are_by_hand(name):
 
 @pytest.mark.usefixtures("few_rows")
 @pytest.mark.parametrize("name", SETS)
-def test_nearest_neighbour_accuracy_is_that_of_scikit_learn_with_one_left_out(name):
+def test_nearest_neighbor_accuracy_is_that_of_scikit_learn_with_one_left_out(name):
     real, fake = SETS[name]
     rows, truth = np.vstack([real, fake]), np.repeat([0, 1], [len(real), len(fake)])
     right = []
@@ -120,7 +120,7 @@ def test_nearest_neighbour_accuracy_is_that_of_scikit_learn_with_one_left_out(na
         rest = np.arange(len(rows)) != index
         model = KNeighborsClassifier(1).fit(rows[rest], truth[rest])
         right.append(model.predict(rows[index : index + 1])[0] == truth[index])
-    found = nearest_neighbour_accuracy(real, fake)
+    found = nearest_neighbor_accuracy(real, fake)
     assert found["accuracy_real"] == pytest.approx(np.mean(right[: len(real)]))
     assert found["accuracy_fake"] == pytest.approx(np.mean(right[len(real) :]))
     assert found["accuracy"] == pytest.approx((found["accuracy_real"] + found["accuracy_fake"]) / 2)
@@ -133,7 +133,7 @@ def test_identical_sets():
     shuffled = rows[np.random.default_rng(1).permutation(600)]
     assert [precision_recall(rows, shuffled)[name] for name in ("precision", "recall")] == [1, 1]
     assert [density_coverage(rows, shuffled)[name] for name in ("density", "coverage")] == [1, 1]
-    found = nearest_neighbour_accuracy(rows, shuffled)
+    found = nearest_neighbor_accuracy(rows, shuffled)
     assert found["accuracy_real"] == found["accuracy_fake"] == 0  # each one's twin is in the other set
 
 
@@ -141,7 +141,7 @@ def test_sets_that_lie_apart_have_nothing_in_common():
     real, fake = gaussian(0, 30), gaussian(1, 30, shift=50)
     assert set(list(precision_recall(real, fake).values())[:2]) == {0}
     assert set(list(density_coverage(real, fake).values())[:2]) == {0}
-    assert nearest_neighbour_accuracy(real, fake)["accuracy"] == 1
+    assert nearest_neighbor_accuracy(real, fake)["accuracy"] == 1
 
 
 def test_a_generator_of_one_mode_is_precise_and_recalls_little():
@@ -149,7 +149,7 @@ def test_a_generator_of_one_mode_is_precise_and_recalls_little():
     first, second = precision_recall(real, fake), density_coverage(real, fake)
     assert first["precision"] == 1 and first["recall"] < 0.05
     assert second["density"] > 1 and second["coverage"] < 0.9
-    found = nearest_neighbour_accuracy(real, fake)
+    found = nearest_neighbor_accuracy(real, fake)
     assert found["accuracy_fake"] > 0.95  # each has a fake twin
     assert found["accuracy_real"] < found["accuracy_fake"]
 
@@ -158,7 +158,7 @@ def test_two_samples_of_one_distribution():
     real, fake = gaussian(0, 700, 3), gaussian(1, 500, 3)
     second = density_coverage(real, fake)
     assert second["density"] == pytest.approx(1, abs=0.1)
-    found = nearest_neighbour_accuracy(real, fake)
+    found = nearest_neighbor_accuracy(real, fake)
     assert found["chance_real"] == 699 / 1199 and found["chance_fake"] == 499 / 1199
     assert found["accuracy_real"] == pytest.approx(found["chance_real"], abs=0.07)
     assert found["accuracy_fake"] == pytest.approx(found["chance_fake"], abs=0.07)
@@ -168,7 +168,7 @@ def test_two_samples_of_one_distribution():
 
 def test_equally_near_images_count_by_their_share():
     point = np.zeros((1, 2))
-    found = nearest_neighbour_accuracy(np.repeat(point, 4, axis=0), np.repeat(point, 2, axis=0))
+    found = nearest_neighbor_accuracy(np.repeat(point, 4, axis=0), np.repeat(point, 2, axis=0))
     assert found["accuracy_real"] == pytest.approx(3 / 5) and found["accuracy_fake"] == pytest.approx(1 / 5)
 
 
@@ -213,7 +213,7 @@ FUNCTIONS = (
     kernel_distance,
     precision_recall,
     density_coverage,
-    nearest_neighbour_accuracy,
+    nearest_neighbor_accuracy,
     classifier_two_sample_test,
 )
 ROWS = gaussian(0, 30)

@@ -87,9 +87,9 @@ def test_volumes_and_channels():
     volumes = images(1, (24, 32, 40)) + 0.5 * images(3, (24, 32, 40), seed=1)
     found = ms_ssim_variety(volumes)
     assert found["scales"] == 2 and 0 < found["mean"] < 1
-    grey = images(1) + 0.5 * images(3, seed=1)
-    found, colours = ms_ssim_variety(grey), ms_ssim_variety(grey.repeat(1, 3, 1, 1))
-    assert found["mean"] > 0.1 and colours["mean"] == pytest.approx(found["mean"], abs=1e-5)
+    gray = images(1) + 0.5 * images(3, seed=1)
+    found, colors = ms_ssim_variety(gray), ms_ssim_variety(gray.repeat(1, 3, 1, 1))
+    assert found["mean"] > 0.1 and colors["mean"] == pytest.approx(found["mean"], abs=1e-5)
 
 
 @pytest.mark.parametrize(

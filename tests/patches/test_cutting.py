@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mrsynth.manifest.breasts import SEQUENCES, read_cohort
-from mrsynth.patches.cutting import cut, healthy_centres, lesion_centres, read_examination
+from mrsynth.patches.cutting import cut, healthy_centers, lesion_centers, read_examination
 
 SIZE = (96, 96, 8)
 
@@ -55,7 +55,7 @@ def test_a_common_grid_over_the_same_field_of_view(item):
     blocks = fine.channels.reshape(7, 96, 2, 96, 2, 8, 2).mean(axis=(2, 4, 6))
     for channel in range(6):
         assert np.corrcoef(blocks[channel].ravel(), seen.channels[channel].ravel())[0, 1] > 0.99
-    # labels by nearest neighbour
+    # labels by nearest neighbor
     np.testing.assert_array_equal(fine.lesions[::2, ::2, ::2], seen.lesions)
     assert set(np.unique(fine.lesions)) == {0, 1, 2}
 
@@ -78,8 +78,8 @@ def test_a_lesion_between_the_voxels_of_a_coarse_grid_is_kept(write):
         {"A": {1: "benign", 2: "malignant"}}, boxes={1: np.s_[20:26, 25:31, 3:4], 2: np.s_[70:73, 20:26, 4:6]}
     )
     thin = read_cohort(folder, validation=0, test=0).sections["training"][0]
-    centres = lesion_centres(read_examination(thin, SEQUENCES, (96, 96, 3)).lesions)
-    assert centres[0] == (1, 22, 28, 1) and {number for number, *_ in centres} == {1, 2}
+    centers = lesion_centers(read_examination(thin, SEQUENCES, (96, 96, 3)).lesions)
+    assert centers[0] == (1, 22, 28, 1) and {number for number, *_ in centers} == {1, 2}
 
 
 def test_a_sequence_that_is_neither_t1_nor_t2_has_its_own_line(item):
@@ -104,14 +104,14 @@ def test_the_header_says_which_way_is_left(item, tmp_path):
     np.testing.assert_array_equal(after.breasts, before.breasts)
 
 
-def test_a_centre_on_every_slice_that_a_lesion_crosses():
+def test_a_center_on_every_slice_that_a_lesion_crosses():
     lesions = np.zeros((40, 30, 6), np.int32)
     lesions[4:7, 10:13, 1:4] = 2
     lesions[8, 20, 3] = 7
-    assert lesion_centres(lesions) == [(2, 5, 11, 1), (2, 5, 11, 2), (2, 5, 11, 3), (7, 8, 20, 3)]
+    assert lesion_centers(lesions) == [(2, 5, 11, 1), (2, 5, 11, 2), (2, 5, 11, 3), (7, 8, 20, 3)]
     lesions[6:9, 10:13, 3] = 2  # it leans to one side there
-    assert lesion_centres(lesions)[2] == (2, 6, 11, 3)
-    assert lesion_centres(np.zeros((4, 4, 4), np.int32)) == []
+    assert lesion_centers(lesions)[2] == (2, 6, 11, 3)
+    assert lesion_centers(np.zeros((4, 4, 4), np.int32)) == []
 
 
 def test_a_patch_is_seen_as_a_radiologist_sees_it():
@@ -134,7 +134,7 @@ def test_a_patch_at_the_border_is_filled_up_with_background(column, row):
 def test_healthy_places_are_in_the_breasts_and_clear_of_findings(item):
     seen = read_examination(item, SEQUENCES, SIZE)
     clear = 32
-    places = healthy_centres(seen, 400, clear, np.random.default_rng(0))
+    places = healthy_centers(seen, 400, clear, np.random.default_rng(0))
     assert len(places) == len(set(places)) == 400
     near = 0
     for x, y, z in places:
@@ -143,9 +143,9 @@ def test_healthy_places_are_in_the_breasts_and_clear_of_findings(item):
         assert not box.any()
         near += seen.lesions[:, :, z].any()
     assert near > 50  # slices with a lesion are not left out
-    assert healthy_centres(seen, 400, clear, np.random.default_rng(0)) == places
-    assert healthy_centres(seen, 400, clear, np.random.default_rng(1)) != places
-    every = healthy_centres(seen, 10**6, clear, np.random.default_rng(0))
+    assert healthy_centers(seen, 400, clear, np.random.default_rng(0)) == places
+    assert healthy_centers(seen, 400, clear, np.random.default_rng(1)) != places
+    every = healthy_centers(seen, 10**6, clear, np.random.default_rng(0))
     assert len(every) < seen.breasts.sum() and set(places) <= set(every)
 
 

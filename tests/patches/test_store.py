@@ -43,7 +43,7 @@ def test_every_item_is_there_and_is_the_patch_that_it_says(store, women):
         assert [entry["row"] for entry in mine] == list(range(len(mine)))
         seen = read_examination(item, SEQUENCES, OPTIONS["size"])
         for entry in mine:
-            row, column = entry["centre"]
+            row, column = entry["center"]
             np.testing.assert_array_equal(stack[entry["row"], :, 32, 32], seen.channels[:, column, row, entry["slice"]])
             lesion = seen.lesions[column, row, entry["slice"]]
             assert lesion == (entry["lesion"] or 0)
@@ -114,7 +114,7 @@ def test_healthy_places_of_a_woman_do_not_depend_on_the_others(store, write, tmp
     few = read(cut_patches(tmp_path / "few", tmp_path / "out", **OPTIONS | {"test": 0}))
     for name in "ACD":
         mine, theirs = (
-            [(item["centre"], item["slice"]) for item in index["items"] if item["subject"] == name]
+            [(item["center"], item["slice"]) for item in index["items"] if item["subject"] == name]
             for index in (few, read(store))
         )
         assert mine == theirs
@@ -154,7 +154,7 @@ def test_a_lesion_at_the_border_of_the_image(write, tmp_path):
     lesions = [item for item in index["items"] if item["lesion"]]
     assert [item["slice"] for item in lesions] == [0, 1, 7]
     patch = np.load(tmp_path / "out/patches/A.npy")[0]
-    assert lesions[0]["centre"] == [62, 1] and (patch[:, :, :31] == 0).all() and (patch[1, :, 31:] > 0).any()
+    assert lesions[0]["center"] == [62, 1] and (patch[:, :, :31] == 0).all() and (patch[1, :, 31:] > 0).any()
 
 
 # refusals --------------------------------------------------------------------------------------------------

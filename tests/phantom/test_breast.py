@@ -177,7 +177,7 @@ def test_curves_are_those_of_radiology(kind, seed):
 
 
 def ray_lengths(made: Lesion) -> np.ndarray:
-    """Distance of the margin, spicules included, from the centre in 400 directions."""
+    """Distance of the margin, spicules included, from the center in 400 directions."""
     direction = np.random.default_rng(1).normal(size=(3, 400))
     direction /= np.linalg.norm(direction, axis=0)
     steps = np.arange(0.25, made.reach, 0.25)
@@ -193,7 +193,7 @@ def test_malignant_margins_are_spiculated_and_benign_ones_smooth():
         assert rough.max() > 1.5 * np.median(rough)
 
 
-def test_rims_enhance_and_dead_centres_do_not():
+def test_rims_enhance_and_dead_centers_do_not():
     rims = [made for made in (lesion("smooth", "plateau", 24, seed) for seed in range(20)) if made.values["rim"]]
     assert 4 < len(rims) < 16
     for made in rims:
@@ -208,12 +208,12 @@ def test_rims_enhance_and_dead_centres_do_not():
 def test_lesions_lie_in_the_breast_apart_from_each_other():
     for index in range(8):
         anatomy, plans = woman(index), draw_plans(np.random.default_rng([SEED, index, module._STREAM + 1]), index, SEED)
-        centres = places(anatomy, plans)
-        for number, (plan, centre) in enumerate(zip(plans, centres, strict=True)):
-            skin, torso = anatomy.outline(centre[:, None])
-            assert -skin[0] > plan.diameter / 2 and -anatomy.under_fat(centre[:, None], torso)[0] > plan.diameter / 2
-            for other, there in zip(plans[:number], centres[:number], strict=True):
-                assert np.linalg.norm(centre - there) > (plan.diameter + other.diameter) / 2 + 4
+        centers = places(anatomy, plans)
+        for number, (plan, center) in enumerate(zip(plans, centers, strict=True)):
+            skin, torso = anatomy.outline(center[:, None])
+            assert -skin[0] > plan.diameter / 2 and -anatomy.under_fat(center[:, None], torso)[0] > plan.diameter / 2
+            for other, there in zip(plans[:number], centers[:number], strict=True):
+                assert np.linalg.norm(center - there) > (plan.diameter + other.diameter) / 2 + 4
 
 
 def test_the_mask_holds_each_lesion_and_it_enhances():

@@ -1,4 +1,4 @@
-"""What one phantom subject promises: header, labels, background, contrast, tumour, and that a seed is enough."""
+"""What one phantom subject promises: header, labels, background, contrast, tumor, and that a seed is enough."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.phantom import make_subject
 from mrsynth.phantom.anatomy import Anatomy, load_template
-from mrsynth.phantom.tumor import choose_centre, draw_plan, grow, push
+from mrsynth.phantom.tumor import choose_center, draw_plan, grow, push
 
 SEED = 11
 
@@ -24,12 +24,12 @@ def subject(index: int, spacing: float = 2.0) -> tuple[np.ndarray, np.ndarray, n
 
 @lru_cache(maxsize=2)
 def parts(index: int):
-    """One subject before it is scanned: anatomy, plan, brain, tumour."""
+    """One subject before it is scanned: anatomy, plan, brain, tumor."""
     anatomy = Anatomy(np.random.default_rng([SEED, index, 0]))
     plan = draw_plan(np.random.default_rng([SEED, index, 1]))
-    centre = choose_centre(anatomy, plan)
-    brain = anatomy.tissue(*push(anatomy, plan, centre))
-    return anatomy, plan, centre, brain, grow(anatomy, brain, plan, centre)
+    center = choose_center(anatomy, plan)
+    brain = anatomy.tissue(*push(anatomy, plan, center))
+    return anatomy, plan, center, brain, grow(anatomy, brain, plan, center)
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,12 @@ def test_same_anatomy_at_every_spacing():
 
 
 def healthy_signal(index: int) -> dict[str, dict[str, float]]:
-    """Median signal of nearly pure tissue away from the tumour, at 1 mm."""
+    """Median signal of nearly pure tissue away from the tumor, at 1 mm."""
     image, _, _ = subject(index, 1)
     *_, brain, tumor = parts(index)
     where = np.argwhere(brain.inside) + brain.low
-    clear = (tumor.label == 0) & (tumor.oedema < 0.01) & (brain.vessel < 0.01) & (brain.depth > 4)
-    tissue = {"csf": brain.csf, "grey": brain.grey, "white": brain.white}
+    clear = (tumor.label == 0) & (tumor.edema < 0.01) & (brain.vessel < 0.01) & (brain.depth > 4)
+    tissue = {"csf": brain.csf, "gray": brain.gray, "white": brain.white}
     return {
         name: {
             kind: float(np.median(image[c][tuple(where[clear & (share > 0.97)].T)])) for kind, share in tissue.items()
@@ -97,13 +97,13 @@ def healthy_signal(index: int) -> dict[str, dict[str, float]]:
 def test_contrast_is_ordered_as_in_each_sequence():
     signal = healthy_signal(0)
     for name in ("t1", "t1ce"):
-        assert signal[name]["csf"] < signal[name]["grey"] < signal[name]["white"]
-    assert signal["t2"]["white"] < signal["t2"]["grey"] < 0.7 * signal["t2"]["csf"]
-    assert signal["flair"]["csf"] < signal["flair"]["white"] < signal["flair"]["grey"]
+        assert signal[name]["csf"] < signal[name]["gray"] < signal[name]["white"]
+    assert signal["t2"]["white"] < signal["t2"]["gray"] < 0.7 * signal["t2"]["csf"]
+    assert signal["flair"]["csf"] < signal["flair"]["white"] < signal["flair"]["gray"]
 
 
 @pytest.mark.slow
-def test_tumour_signal():
+def test_tumor_signal():
     for index in range(4):
         image, label, _ = subject(index)
         t1ce, t2, flair = (image[SEQUENCES.index(name)].astype(float) for name in ("t1ce", "t2", "flair"))
@@ -115,13 +115,13 @@ def test_tumour_signal():
         assert np.median(t2[label == 2]) > 1.2 * np.median(t2[brain])
 
 
-def test_oedema_follows_white_matter():
+def test_edema_follows_white_matter():
     for index in (0, 1):
         *_, brain, tumor = parts(index)
-        oedema = tumor.label == 2
-        assert brain.white[oedema].mean() > 0.6
-        assert brain.white[oedema].mean() > 1.4 * brain.white.mean()
-        assert brain.csf[oedema].mean() < brain.csf.mean()
+        edema = tumor.label == 2
+        assert brain.white[edema].mean() > 0.6
+        assert brain.white[edema].mean() > 1.4 * brain.white.mean()
+        assert brain.csf[edema].mean() < brain.csf.mean()
 
 
 def test_compartments_have_the_volumes_planned():
@@ -134,9 +134,9 @@ def test_compartments_have_the_volumes_planned():
 
 
 def test_mass_effect_pushes_tissue_away_and_presses_ventricles():
-    anatomy, plan, centre, _, _ = parts(0)
-    displacement, swelling = push(anatomy, plan, centre)
-    arm = anatomy.head - centre[:, None]
+    anatomy, plan, center, _, _ = parts(0)
+    displacement, swelling = push(anatomy, plan, center)
+    arm = anatomy.head - center[:, None]
     outward = (displacement * arm).sum(0)
     length = np.linalg.norm(displacement, axis=0)
     assert (outward >= 0).all()

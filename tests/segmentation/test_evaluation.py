@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from monai.inferers import SimpleInferer
 
 from mrsynth.metrics import MEASURES
-from mrsynth.segmentation import Evaluation, FixedSubjects, preprocessing
+from mrsynth.segmentation import SegmentationEvaluation, SegmentationMontage, preprocessing
 from mrsynth.training import SeededDataset
 
 RECORD = {"sha256": "0" * 64, "version": "0.1.0", "epoch": 3, "subjects": ["X"]}
@@ -20,7 +20,7 @@ RECORD = {"sha256": "0" * 64, "version": "0.1.0", "epoch": 3, "subjects": ["X"]}
 
 def evaluate(network, items, output: Path, spatial_size=None, crop="brain", grid: str = "native") -> dict:
     settings = {"spatial_size": spatial_size, "crop": crop, "interpolation": "linear"}
-    return Evaluation(network, SimpleInferer(), items, settings, RECORD, "cpu", output, grid).run()
+    return SegmentationEvaluation(network, SimpleInferer(), items, settings, RECORD, "cpu", output, grid).run()
 
 
 @pytest.mark.parametrize(
@@ -89,10 +89,10 @@ def test_an_unknown_grid_is_refused(items, blind, tmp_path, refused):
 def test_the_montage_shows_each_subject_truth_above_prediction(items, oracle, blind):
     subjects = SeededDataset(items, preprocessing(None, "brain"), cache="none")
     for network, same in ((oracle(items, None, "brain"), True), (blind, False)):
-        rows = FixedSubjects(network, subjects, "cpu", SimpleInferer(), count=2)().rows
+        rows = SegmentationMontage(network, subjects, "cpu", SimpleInferer(), count=2)().rows
         assert [row.title for row in rows[::2]] == ["BraTS2021_00000\ntrue", "BraTS2021_00001\ntrue"]
         assert [row.title for row in rows[1::2]] == ["predicted"] * 2
         for true, predicted in zip(rows[::2], rows[1::2], strict=True):
             assert np.array_equal(true.label, predicted.label) == same
-            assert true.centre == predicted.centre and np.array_equal(true.image, predicted.image)
+            assert true.center == predicted.center and np.array_equal(true.image, predicted.image)
             assert true.image.min() >= -1 and true.image.max() <= 1 and (true.image[:, 0, 0, 0] == -1).all()

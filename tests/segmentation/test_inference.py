@@ -14,7 +14,7 @@ from monai.transforms import Compose
 from tqdm import tqdm
 
 from mrsynth.metrics import region_scores
-from mrsynth.segmentation import FinishSegmentationd, SegmentationWriter, preprocessing
+from mrsynth.segmentation import LogitsToLabeld, SegmentationWriter, preprocessing
 from mrsynth.transforms.geometry import as_array
 
 
@@ -28,7 +28,7 @@ def logits(item: dict) -> torch.Tensor:
 
 
 def finished(item: dict, grid: str):
-    return FinishSegmentationd(grid)({**item, "pred": logits(item)})["pred"]
+    return LogitsToLabeld(grid)({**item, "pred": logits(item)})["pred"]
 
 
 @pytest.mark.parametrize("crop", ["brain", "none", [3, 17]])
@@ -66,14 +66,14 @@ def test_on_the_training_grid_it_stays_where_it_is(items):
 
 def test_what_is_most_probable_counts_however_probable_it_is(items):
     item = prepared(items[0], None, "brain")
-    bold = FinishSegmentationd("native")({**item, "pred": logits(item)})["pred"]
-    timid = FinishSegmentationd("native")({**item, "pred": logits(item) / 1000 - 3})["pred"]
+    bold = LogitsToLabeld("native")({**item, "pred": logits(item)})["pred"]
+    timid = LogitsToLabeld("native")({**item, "pred": logits(item) / 1000 - 3})["pred"]
     assert torch.equal(bold.as_tensor(), timid.as_tensor())
 
 
 def test_an_unknown_grid_is_refused(refused):
     with refused(expected="native", found="'coarse'", where="grid"):
-        FinishSegmentationd("coarse")
+        LogitsToLabeld("coarse")
 
 
 def segment(items: list[dict], network: torch.nn.Module, output: Path, grid: str, spatial_size=None) -> list[Path]:
@@ -85,7 +85,7 @@ def segment(items: list[dict], network: torch.nn.Module, output: Path, grid: str
             Dataset(items, Compose(preprocessing(spatial_size, "brain", label=False))), batch_size=1
         ),
         network=network,
-        postprocessing=FinishSegmentationd(grid),
+        postprocessing=LogitsToLabeld(grid),
         val_handlers=[writer],
     ).run()
     return writer.written
@@ -110,10 +110,10 @@ def test_files_on_the_training_grid_lie_in_the_same_place(items, oracle, tmp_pat
     made, label = nib.load(path), nib.load(items[0]["label"])
     assert made.shape == (16, 16, 16)
 
-    def centre(image) -> np.ndarray:
+    def center(image) -> np.ndarray:
         return nib.affines.apply_affine(image.affine, np.argwhere(np.asarray(image.dataobj) > 0).mean(axis=0))
 
-    assert np.linalg.norm(centre(made) - centre(label)) < 3  # half a native voxel
+    assert np.linalg.norm(center(made) - center(label)) < 3  # half a native voxel
 
 
 def test_again_the_same_bytes(items, oracle, tmp_path):

@@ -35,8 +35,8 @@ def test_without_a_label_a_servers_own_keys_go_through(items):
     bare = {"image": items[0]["image"], "image_path": "somewhere", "device": "cpu"}
     item = Compose(preprocessing(None, "brain", label=False))(bare)
     assert item["image_path"] == "somewhere" and "label" not in item
-    labelled = Compose(preprocessing(None, "brain"))(items[0])
-    assert torch.equal(item["image"].as_tensor(), labelled["image"].as_tensor())
+    labeled = Compose(preprocessing(None, "brain"))(items[0])
+    assert torch.equal(item["image"].as_tensor(), labeled["image"].as_tensor())
 
 
 def test_what_was_written_on_the_training_grid_is_not_resampled_again(items, brats, make_brain, tmp_path):

@@ -23,7 +23,7 @@ OVERLAYS = {
     "brain2d": ["wgan", "gradient_penalty"],
     "breast2d": ["wgan", "gradient_penalty"],
     "flair2d": ["resize_convolution"],
-    "tumor3d": ["local_critic", "feature_matching"],
+    "tumor3d": ["local_discriminator", "feature_matching"],
 }
 PARTS = {"classes", "classes_made", "terms", "ema", "record", "postprocessing"}
 """Plain values that are parts of a game or a run, and no settings."""

@@ -29,7 +29,7 @@ CONFIGS = {
 }
 """Settings of the bundle's configs, beside those that tell it how to behave."""
 
-BEHAVIOUR = ("fail", "sleep", "stranger", "note", "spatial_size", "crop", "ignores", "spoil", "until")
+BEHAVIOR = ("fail", "sleep", "stranger", "note", "spatial_size", "crop", "ignores", "spoil", "until")
 ROWS = [
     {"name": "Real"},
     {"name": "Real + 1x GAN", "synthetic": {"gan": 1.0}},
@@ -45,7 +45,7 @@ def bundles(tmp_path: Path) -> Path:
     configs = tmp_path / "bundles" / "tiny" / "configs"
     configs.mkdir(parents=True)
     for name, keys in CONFIGS.items():
-        content = dict.fromkeys((*keys, *BEHAVIOUR)) | ({"max_epochs": 2} if name == "train" else {})
+        content = dict.fromkeys((*keys, *BEHAVIOR)) | ({"max_epochs": 2} if name == "train" else {})
         (configs / f"{name}.json").write_text(json.dumps(content))
     scripts = configs.parent / "scripts"
     scripts.mkdir()

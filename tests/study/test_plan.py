@@ -57,8 +57,8 @@ def test_the_steps_of_the_table(study):
     kinds = Counter(step.kind for step in steps.values())
     assert kinds == {
         "train generator gan": 3,
-        "synthesise with gan": 3,
-        "synthesise with copy_paste": 3,
+        "synthesize with gan": 3,
+        "synthesize with copy_paste": 3,
         "train net": 5 * 3 * 2,
         "evaluate net": 5 * 3 * 2,
     }
@@ -73,7 +73,7 @@ def test_the_steps_of_the_table(study):
 def test_only_what_the_wanted_rows_need_is_made(study):
     assert {step.kind for step in planned(study(rows=["Real"])).values()} == {"train net", "evaluate net"}
     steps = planned(study(rows=["Real + 1x GAN", "2x GAN"]))
-    assert steps["fold 0: synthesise with gan"].options["count"] == 6  # twice the three training subjects
+    assert steps["fold 0: synthesize with gan"].options["count"] == 6  # twice the three training subjects
     assert not any("copy_paste" in name for name in steps)
 
 
@@ -140,9 +140,9 @@ def test_a_grid_is_told_to_training_evaluation_and_synthesis(study):
     steps = planned(study(table=table, grids=grids, reference="A", baseline=None))
     assert steps["A / net / fold 0 / seed 0: train"].options["spatial_size"] == [8, 8, 8]
     assert steps["A / net / fold 0 / seed 0: evaluate"].options["grid"] == "training"
-    assert steps["fold 0: synthesise with copy_paste on slab"].options["grid"] == "training"
-    assert "grid" not in steps["fold 0: synthesise with copy_paste"].options
-    assert steps["A / net / fold 0 / seed 0: train"].needs == ("fold 0: synthesise with copy_paste on slab",)
+    assert steps["fold 0: synthesize with copy_paste on slab"].options["grid"] == "training"
+    assert "grid" not in steps["fold 0: synthesize with copy_paste"].options
+    assert steps["A / net / fold 0 / seed 0: train"].needs == ("fold 0: synthesize with copy_paste on slab",)
 
 
 def test_a_definition_does_not_depend_on_where_the_study_lies(study, tmp_path):
@@ -186,7 +186,7 @@ def test_two_ways_of_using_one_generators_weights_need_one_training(study, setti
     table = [{"name": "Real"}, {"name": "A", "synthetic": {"gan": 1}}, {"name": "B", "synthetic": {"other": 1}}]
     steps = planned(study(generators=generators, table=table, baseline=None))
     assert [step.kind for step in steps.values()].count("train generator gan") == 1
-    weights = {s.options["weights"] for s in steps.values() if s.kind.startswith("synthesise")}
+    weights = {s.options["weights"] for s in steps.values() if s.kind.startswith("synthesize")}
     assert len(weights) == 1
     assert len({step.folder for step in steps.values()}) == len(steps)
 
@@ -348,7 +348,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(study, bundles, capsys):
     assert not tree(bundles / "study")
     assert "23 steps, 23 to do" in said
     assert "1 of generators, 10 of segmenters; evaluations: 10" in said
-    assert "2x GAN: 0 real + 6 gan; 3 optimisation steps" in said
+    assert "2x GAN: 0 real + 6 gan; 3 optimization steps" in said
     assert "unknown until the first has ended" in said
 
 
@@ -444,7 +444,7 @@ def test_the_shipped_studies_fit_the_bundles(configs, grid, bundle_workflow, bra
             0.611, 0.595, 0.601, 0.028, 0.035, 0.177, 0.100, 0.174, 0.100
         ]  # fmt: skip
         n = len(folds[0].parts["training"])
-        assert {step.work for step in steps.values() if step.kind.startswith("synthesise with thesis")} == {3 * n}
+        assert {step.work for step in steps.values() if step.kind.startswith("synthesize with thesis")} == {3 * n}
 
 
 def is_training(step):

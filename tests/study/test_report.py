@@ -13,7 +13,7 @@ import pytest
 from matplotlib.image import imsave
 
 from mrsynth.study.report import duration, reading, write_report
-from mrsynth.study.statistics import summarise
+from mrsynth.study.statistics import summarize
 
 ROWS = [
     {"name": "Real", "real": 1.0, "grid": "slab", "published": {"WT": 0.611}},
@@ -131,7 +131,7 @@ def test_everything_given_is_shown_and_escaped(written):
         "Grid slab: 8 x 8 x 4 voxels",
     ):
         assert said in text
-    for said in ("published", "WT 0.611", "--folds 3", "python -m more", "1200 optimiser steps", "parallel"):
+    for said in ("published", "WT 0.611", "--folds 3", "python -m more", "1200 optimizer steps", "parallel"):
         assert said in text
     assert "last 25% of the steps on 50% of the real" in text and "Lost, unet, fold 1, seed 0" in text
 
@@ -155,7 +155,7 @@ def test_figures_are_vector_graphics(written):
 
 def read(shift: float, n: int = 12) -> str:
     records = invented(n, ("unet",), shift)
-    return reading(summarise(records, ROWS[:3], "Real", "1x Copy", measures=("dice",))["tables"][0], "1x Copy")
+    return reading(summarize(records, ROWS[:3], "Real", "1x Copy", measures=("dice",))["tables"][0], "1x Copy")
 
 
 def test_the_reading_says_what_was_shown():

@@ -276,7 +276,7 @@ def test_a_bundle_that_makes_other_iterations_fails_its_row(study, bundles, refu
     with refused(found="Long / net / fold 0 / seed 0: train"):
         study(table=table, baseline=None).run()
     assert {dict(line)["row"] for line in results(bundles / "study")} == {"Real"}
-    assert "weights of 3 optimisation steps" in (bundles / "study" / "study.html").read_text()
+    assert "weights of 3 optimization steps" in (bundles / "study" / "study.html").read_text()
 
 
 def test_scores_that_are_not_all_there_fail_their_row_alone(study, settings, bundles, refused, capsys):

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from mrsynth.study.statistics import describe, holm, smallest_p, summarise, verdict
+from mrsynth.study.statistics import describe, holm, smallest_p, summarize, verdict
 
 ROWS = [
     {"name": "Real", "real": 1.0, "synthetic": {}, "augmentation": "none", "grid": "slab"},
@@ -48,7 +48,7 @@ def cells(summary: dict, row: str, region: str = "WT") -> dict:
 def test_one_case_by_scipy_itself():
     real, gan = [0.61, 0.70, 0.72, 0.55, 0.80, 0.66], [0.65, 0.71, 0.78, 0.54, 0.87, 0.68]
     records = [record("Real", i, d) for i, d in enumerate(real)] + [record("GAN", i, d) for i, d in enumerate(gan)]
-    found = cells(summarise(records, ROWS[:2], "Real", seed=3), "GAN")
+    found = cells(summarize(records, ROWS[:2], "Real", seed=3), "GAN")
     assert found["dice"]["mean"] == pytest.approx(np.mean(gan)) and found["dice"]["sd"] == pytest.approx(
         np.std(gan, ddof=1)
     )
@@ -63,7 +63,7 @@ def test_one_case_by_scipy_itself():
 
 
 def test_subjects_are_counted_and_not_trainings():
-    once, often = (cells(summarise(study_of(seeds=seeds), ROWS, "Real"), "GAN") for seeds in (1, 3))
+    once, often = (cells(summarize(study_of(seeds=seeds), ROWS, "Real"), "GAN") for seeds in (1, 3))
     for found in (once, often):
         assert found["dice"]["n"] == found["difference"]["n"] == 9
         assert found["difference"]["smallest_p"] == 2 / 2**9
@@ -73,7 +73,7 @@ def test_subjects_are_counted_and_not_trainings():
 def test_copies_of_a_training_change_nothing_and_have_no_spread():
     once = study_of(seeds=1)
     thrice = [r | {"seed": seed} for r in once for seed in range(3)]
-    one, three = (cells(summarise(records, ROWS, "Real"), "GAN") for records in (once, thrice))
+    one, three = (cells(summarize(records, ROWS, "Real"), "GAN") for records in (once, thrice))
     assert one["difference"] == three["difference"]
     assert one["dice"]["interval"] == three["dice"]["interval"] and three["dice"]["sd_seeds"] == 0
 
@@ -84,20 +84,20 @@ def test_sd_over_seeds_is_that_of_the_means_over_subjects():
         np.mean([r["dice"] for r in records if (r["row"], r["seed"], r["region"]) == ("GAN", s, "WT")])
         for s in range(3)
     ]
-    assert cells(summarise(records, ROWS, "Real"), "GAN")["dice"]["sd_seeds"] == pytest.approx(np.std(means, ddof=1))
+    assert cells(summarize(records, ROWS, "Real"), "GAN")["dice"]["sd_seeds"] == pytest.approx(np.std(means, ddof=1))
 
 
 def test_the_order_of_the_records_does_not_matter():
     records = study_of()
-    before = summarise(records, ROWS, "Real", "Copy")
+    before = summarize(records, ROWS, "Real", "Copy")
     random.Random(0).shuffle(records)
-    assert summarise(records, ROWS, "Real", "Copy") == before
+    assert summarize(records, ROWS, "Real", "Copy") == before
 
 
 def test_equal_rows_have_p_one():
     records = study_of(shifts=(("Real", 0.0),))
     records += [r | {"row": "GAN"} for r in records]
-    found = cells(summarise(records, ROWS, "Real"), "GAN")["difference"]
+    found = cells(summarize(records, ROWS, "Real"), "GAN")["difference"]
     assert (found["mean"], found["p"], found["p_holm"], found["ratio"]) == (0, 1, 1, 1)
     assert found["interval"] == [0, 0] and found["method"] == "percentile" and "BCa" in found["reason"]
     assert verdict(found) == "none"
@@ -105,7 +105,7 @@ def test_equal_rows_have_p_one():
 
 def test_one_subject_has_a_mean_and_a_reason():
     records = [record(row, 0, d) for row, d in (("Real", 0.5), ("GAN", 0.6))]
-    summary = summarise(records, ROWS[:2], "Real")
+    summary = summarize(records, ROWS[:2], "Real")
     found = cells(summary, "GAN")
     assert found["dice"]["mean"] == 0.6 and found["dice"]["interval"] is None and found["dice"]["sd"] is None
     assert "one subject" in found["dice"]["reason"] and "one subject" in found["difference"]["reason"]
@@ -118,10 +118,10 @@ def test_a_row_without_a_fold_is_compared_on_what_both_have():
     records = study_of()
     less = [r for r in records if not (r["row"] == "GAN" and r["fold"] == 1)]
     both = [r for r in records if r["fold"] != 1]
-    found, expected = (cells(summarise(part, ROWS, "Real"), "GAN")["difference"] for part in (less, both))
+    found, expected = (cells(summarize(part, ROWS, "Real"), "GAN")["difference"] for part in (less, both))
     assert (found["n"], found["of"]) == (6, 9) and expected["of"] == 6
     assert found["mean"] == expected["mean"] and found["interval"] == expected["interval"]
-    assert cells(summarise(less, ROWS, "Real"), "Real")["dice"]["n"] == 9
+    assert cells(summarize(less, ROWS, "Real"), "Real")["dice"]["n"] == 9
 
 
 def test_a_training_that_failed_is_left_out_of_both_sides():
@@ -132,7 +132,7 @@ def test_a_training_that_failed_is_left_out_of_both_sides():
             r["dice"] = 1.0
     less = [r for r in records if not (r["row"] == "GAN" and r["seed"] == 1)]
     first = [r for r in records if r["seed"] == 0]
-    found, expected = (cells(summarise(part, ROWS, "Real"), "GAN")["difference"] for part in (less, first))
+    found, expected = (cells(summarize(part, ROWS, "Real"), "GAN")["difference"] for part in (less, first))
     assert found["mean"] == expected["mean"] > 0
 
 
@@ -144,7 +144,7 @@ def test_scores_that_do_not_exist_are_counted_and_never_averaged(nothing):
             r["hd95"] = r["dice"] = nothing
         if r["row"] == "Copy":
             r["hd95"] = nothing
-    summary = summarise(records, ROWS, "Real", "Copy")
+    summary = summarize(records, ROWS, "Real", "Copy")
     found = cells(summary, "GAN")
     assert found["hd95"]["mean"] == 3 and found["hd95"]["n"] == found["difference"]["n"] == 8
     assert found["hd95"]["missing"] == 1
@@ -154,7 +154,7 @@ def test_scores_that_do_not_exist_are_counted_and_never_averaged(nothing):
 
 
 def test_a_row_that_was_never_scored_stands_there_with_its_reason():
-    summary = summarise([r for r in study_of() if r["row"] != "GAN"], ROWS, "Real", "Copy")
+    summary = summarize([r for r in study_of() if r["row"] != "GAN"], ROWS, "Real", "Copy")
     found = cells(summary, "GAN")
     assert found["dice"]["n"] == 0 and "no training" in found["dice"]["reason"]
     assert found["difference"]["p_holm"] is None and found["difference"]["reason"]
@@ -162,7 +162,7 @@ def test_a_row_that_was_never_scored_stands_there_with_its_reason():
 
 
 def test_holm_is_over_all_rows_and_regions_and_monotone():
-    summary = summarise(study_of(), ROWS, "Real", "Copy")
+    summary = summarize(study_of(), ROWS, "Real", "Copy")
     found = [cells(summary, row, region)["difference"] for row in ("GAN", "Copy") for region in REGIONS]
     raw, corrected = [f["p"] for f in found], [f["p_holm"] for f in found]
     assert corrected == pytest.approx(multipletests(raw, method="holm")[1])
@@ -175,7 +175,7 @@ def test_holm_is_over_all_rows_and_regions_and_monotone():
 
 def test_the_baseline_is_the_mirror_of_the_reference_where_they_are_the_only_two():
     records = [r for r in study_of() if r["row"] != "Copy"]
-    summary = summarise(records, ROWS[:2], "Real", "GAN")
+    summary = summarize(records, ROWS[:2], "Real", "GAN")
     forth, back = cells(summary, "GAN")["difference"], cells(summary, "Real")["baseline_difference"]
     assert back["mean"] == pytest.approx(-forth["mean"]) and back["p"] == pytest.approx(forth["p"])
     assert cells(summary, "GAN")["baseline_difference"]["reason"] == "is the baseline"
@@ -195,7 +195,7 @@ def test_a_row_is_compared_with_the_reference_of_its_own_grid_and_augmentation()
         {"name": "GAN, alone"} | none | {"grid": "cube", "synthetic": {"gan": 1.0}},
     ]
     records = [record(row["name"], s, 0.5 + s / 50, grid=row["grid"]) for row in rows for s in range(3)]
-    tables = summarise(records, rows, "Real")["tables"]
+    tables = summarize(records, rows, "Real")["tables"]
     against = {line["name"]: line["reference"] for table in tables for line in table["rows"]}
     assert against == {
         "Real": None,
@@ -234,16 +234,16 @@ def test_the_interval_holds_the_mean_and_depends_on_the_seed_alone():
 def test_records_that_do_not_fit_are_refused(refused):
     records = study_of(3)
     with refused(found="more than one"):
-        summarise([*records, records[0]], ROWS, "Real")
+        summarize([*records, records[0]], ROWS, "Real")
     with refused(found="GAN"):
-        summarise(records, [ROWS[0], ROWS[2]], "Real")
+        summarize(records, [ROWS[0], ROWS[2]], "Real")
     with refused(found="fold"):
-        summarise([{k: v for k, v in records[0].items() if k != "fold"}], ROWS, "Real")
+        summarize([{k: v for k, v in records[0].items() if k != "fold"}], ROWS, "Real")
     with refused(found="on cube"):
-        summarise([records[0] | {"grid": "cube"}], ROWS, "Real")
+        summarize([records[0] | {"grid": "cube"}], ROWS, "Real")
     with refused(found="twice"):
-        summarise(records, [*ROWS, ROWS[0]], "Real")
+        summarize(records, [*ROWS, ROWS[0]], "Real")
 
 
 def test_nothing_scored_is_no_table():
-    assert summarise([], ROWS, "Real")["tables"] == []
+    assert summarize([], ROWS, "Real")["tables"] == []

@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 
-from mrsynth.study.statistics import summarise
+from mrsynth.study.statistics import summarize
 from mrsynth.study.tables import (
     all_tables,
     baseline_table,
@@ -50,7 +50,7 @@ def invented(shift: float = 0.1, n: int = 12) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def summary() -> dict:
-    return summarise(invented(), ROWS, "Real", "Better")
+    return summarize(invented(), ROWS, "Real", "Better")
 
 
 def test_every_table_is_rectangular_and_has_every_row(summary):
@@ -87,20 +87,20 @@ def test_published_figures_stand_in_a_column_of_their_own(summary):
     assert named.groups[-1] == ("Somebody 2001,\nDeepMedic", 1) and "Somebody 2001, DeepMedic: " in named.notes[-1]
     beside_another = dice_table(table, "Real", STUDY | {"published": theirs | {"segmenters": ["other"]}})
     assert beside_another.columns == shown.columns[:-1] and "0.123" not in markdown(beside_another)
-    without = summarise(invented(), [{**row, "published": {}} for row in ROWS], "Real")
+    without = summarize(invented(), [{**row, "published": {}} for row in ROWS], "Real")
     assert "published" not in markdown(dice_table(without["tables"][0], "Real", STUDY))
 
 
 def test_the_highest_mean_is_bold_only_if_its_gain_is_shown():
     for shift, expected in ((0.1, {"Better"}), (0.0, set()), (-0.1, set())):
-        (table,) = summarise(invented(shift), ROWS, "Real", measures=("dice",))["tables"]
+        (table,) = summarize(invented(shift), ROWS, "Real", measures=("dice",))["tables"]
         lines = dice_table(table, "Real", STUDY).lines
         assert {line[0].lines[0] for line in lines if any(cell.bold for cell in line)} == expected
 
 
 def test_a_row_on_fewer_subjects_says_so_and_is_not_bold():
     records = [r for r in invented() if r["row"] != "Better" or r["subject"] > "s02"]
-    (table,) = summarise(records, ROWS, "Real", measures=("dice",))["tables"]
+    (table,) = summarize(records, ROWS, "Real", measures=("dice",))["tables"]
     line = dice_table(table, "Real", STUDY).lines[2]
     assert "n = 9 of 12" in line[0].lines and not any(cell.bold for cell in line)
 
@@ -108,7 +108,7 @@ def test_a_row_on_fewer_subjects_says_so_and_is_not_bold():
 def test_the_line_below_says_what_was_done(summary):
     said = " ".join(dice_table(summary["tables"][0], "Real", STUDY).notes)
     assert "at best 0.00049" in said and "The best of 2 rows was chosen on these same subjects" in said
-    for word in ("n = 12", "1 fold", "2 seeds", "1200 optimiser steps", "Wilcoxon", "Holm over 6", "BCa", "0.00049"):
+    for word in ("n = 12", "1 fold", "2 seeds", "1200 optimizer steps", "Wilcoxon", "Holm over 6", "BCa", "0.00049"):
         assert word in said
 
 
@@ -154,7 +154,7 @@ def test_markdown_has_as_many_cells_in_every_line(summary):
 def test_files_hold_every_record_whatever_their_order(tmp_path):
     records = invented(n=3)
     records[0]["hd95"] = float("nan")
-    summary = summarise(records, ROWS, "Real", "Better")
+    summary = summarize(records, ROWS, "Real", "Better")
     study = STUDY | {"config": {"path": tmp_path, "size": np.int64(3), "nothing": float("inf")}}
     write_results(tmp_path / "a", records, ROWS, summary, study)
     random.Random(0).shuffle(records)

@@ -20,7 +20,7 @@ def main(run_id: str, options: dict[str, str]) -> None:
     print(f"{run_id} with {os.environ['OMP_NUM_THREADS']} threads", flush=True)
     if options.get("fail"):
         sys.exit("this one fails")
-    {"training": train, "synthesise": synthesise, "evaluate": evaluate}[run_id](out, datalist, options)
+    {"training": train, "synthesize": synthesize, "evaluate": evaluate}[run_id](out, datalist, options)
 
 
 def train(out: Path, datalist: dict, options: dict[str, str]) -> None:
@@ -46,7 +46,7 @@ def train(out: Path, datalist: dict, options: dict[str, str]) -> None:
     )
 
 
-def synthesise(out: Path, datalist: dict, options: dict[str, str]) -> None:
+def synthesize(out: Path, datalist: dict, options: dict[str, str]) -> None:
     parents = datalist["training"]
     weights = Path(options["weights"]) if "weights" in options else None
     seen = next(iter(json.loads(weights.with_suffix(".json").read_text()).values()))["subjects"] if weights else []

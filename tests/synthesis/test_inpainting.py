@@ -1,4 +1,4 @@
-"""The generator's tumour in the recipient's MRI, and images that are written in the recipient's own scale."""
+"""The generator's tumor in the recipient's MRI, and images that are written in the recipient's own scale."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from monai.data import MetaTensor
 
 from mrsynth.manifest import load_datalist
 from mrsynth.synthesis import (
-    FinishImaged,
     InpaintingWeightd,
     OwnScaled,
+    RestoreImaged,
     SubjectWriter,
     own_scale,
     parents_in,
@@ -32,7 +32,7 @@ def cube(low: int, high: int, value: int) -> MetaTensor:
 
 
 def item() -> dict:
-    """Tumours of 4 voxels at either end of a brain that fills all but the first slices."""
+    """Tumors of 4 voxels at either end of a brain that fills all but the first slices."""
     brain = torch.ones(1, SIDE, SIDE, SIDE, dtype=torch.uint8)
     brain[:, :, :, :2] = 0
     noise = torch.Generator().manual_seed(0)
@@ -50,18 +50,18 @@ def item() -> dict:
 
 
 @pytest.mark.parametrize("grid", ["native", "training"])
-@pytest.mark.parametrize("own_tumour", ["replace", "keep"])
-def test_the_recipients_far_away_and_the_generators_on_the_tumour(grid, own_tumour):
-    data = InpaintingWeightd(own_tumour, blend=2.0)(item())
-    image = FinishImaged(grid)(data)["pred"].numpy()
+@pytest.mark.parametrize("own_tumor", ["replace", "keep"])
+def test_the_recipients_far_away_and_the_generators_on_the_tumor(grid, own_tumor):
+    data = InpaintingWeightd(own_tumor, blend=2.0)(item())
+    image = RestoreImaged(grid)(data)["pred"].numpy()
     brain = data["brain"].numpy()[0] > 0
     theirs, mine = (to_int16(data[key].numpy(), brain) for key in ("own_image", "pred"))
     laid, own = (data[key].numpy()[0] > 0 for key in ("laid", "own_label"))
-    inpainted = laid | own if own_tumour == "replace" else laid
+    inpainted = laid | own if own_tumor == "replace" else laid
     assert np.array_equal(image[:, inpainted & brain], mine[:, inpainted & brain])
     far = soften(inpainted, AFFINE.numpy(), 2.0) == 0
     assert far.mean() > 0.5 and np.array_equal(image[:, far], theirs[:, far])
-    if own_tumour == "keep":
+    if own_tumor == "keep":
         assert np.array_equal(image[:, own], theirs[:, own])
     edge = ~far & ~inpainted & brain
     assert edge.any()
@@ -72,7 +72,7 @@ def test_the_recipients_far_away_and_the_generators_on_the_tumour(grid, own_tumo
 
 def test_what_is_kept_stays_in_the_label_and_what_is_replaced_does_not():
     data = item()
-    data["own_label"][0, 4] = 2  # under the donor's tumour as well
+    data["own_label"][0, 4] = 2  # under the donor's tumor as well
     kept = InpaintingWeightd("keep")(data)["label"].numpy()
     expected = np.where(data["laid"] > 0, data["laid"], data["own_label"])
     assert np.array_equal(kept, expected) and set(np.unique(kept)) == {0, 2, 4}
@@ -85,7 +85,7 @@ def test_without_softness_the_edge_is_hard():
 
 
 def test_other_values_are_refused(refused):
-    with refused(found="forget", where="own_tumour"):
+    with refused(found="forget", where="own_tumor"):
         InpaintingWeightd("forget")
     with refused(found="-2", where="blend"):
         InpaintingWeightd(blend=-2)
@@ -106,7 +106,7 @@ def test_in_the_own_scale_the_background_is_zero_and_the_brain_is_not():
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.0, 300.0), (0.0, 1e6)])
 def test_a_scale_that_whole_numbers_do_not_hold_is_refused(refused, low, high):
     image = low + (high - low) * torch.rand(4, 8, 8, 8)
-    with refused(expected="int16", where="S3", do="not normalised"):
+    with refused(expected="int16", where="S3", do="not normalized"):
         OwnScaled()({"image": MetaTensor(image), "brain": torch.ones(1, 8, 8, 8), "subject": "S3"})
 
 

@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from mrsynth.synthesis import FinishImaged, from_int16, mapping, to_int16
+from mrsynth.synthesis import RestoreImaged, from_int16, mapping, to_int16
 from mrsynth.transforms import BrainMaskd, CropResampled, RescaleInsideBraind
 
 
@@ -42,7 +42,7 @@ def item(make_brain, crop, size=(20, 20, 16)) -> dict:
 def test_the_native_image_has_the_native_grid_and_brain(make_brain):
     data = item(make_brain, "brain")
     brain = data["native_brain"].numpy()[0] > 0
-    pred = FinishImaged("native")(data)["pred"]
+    pred = RestoreImaged("native")(data)["pred"]
     assert pred.dtype == torch.int16 and tuple(pred.shape) == (4, *brain.shape)
     assert np.allclose(pred.affine, data["native"]["affine"])
     assert np.array_equal((pred.numpy() != 0).all(axis=0), brain)
@@ -55,14 +55,14 @@ def test_the_native_image_has_the_native_grid_and_brain(make_brain):
 def test_the_background_does_not_darken_the_rim(make_brain):
     data = item(make_brain, "brain")
     data["pred"] = torch.where(data["brain"].as_tensor() > 0, 0.5, -1.0).expand(4, -1, -1, -1)
-    pred = FinishImaged("native")(data)["pred"].numpy()
+    pred = RestoreImaged("native")(data)["pred"].numpy()
     assert np.unique(pred).tolist() == [0, to_int16(np.full((1, 1, 1, 1), 0.5), np.ones((1, 1, 1), bool)).item()]
 
 
 def test_where_the_training_grid_does_not_reach_nothing_is_written(make_brain):
     data = item(make_brain, [4, 14])
     brain = data["native_brain"].numpy()[0] > 0
-    pred = FinishImaged("native")(data)["pred"].numpy()
+    pred = RestoreImaged("native")(data)["pred"].numpy()
     brain[:, :, :4] = brain[:, :, 14:] = False
     assert np.array_equal((pred != 0).all(axis=0), brain)
 
@@ -70,14 +70,14 @@ def test_where_the_training_grid_does_not_reach_nothing_is_written(make_brain):
 def test_on_the_training_grid_nothing_is_resampled(make_brain):
     data = item(make_brain, "brain")
     brain = data["brain"].numpy()[0] > 0
-    pred = FinishImaged("training")(data)["pred"]
+    pred = RestoreImaged("training")(data)["pred"]
     assert np.array_equal(pred.numpy(), to_int16(data["pred"].numpy(), brain))
     assert np.allclose(pred.affine, data["image"].affine)
 
 
 def test_an_unknown_grid_is_refused(refused):
     with refused(found="fine"):
-        FinishImaged("fine")
+        RestoreImaged("fine")
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])

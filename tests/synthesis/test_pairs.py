@@ -88,7 +88,7 @@ def test_what_is_done_is_left_out_and_the_rest_is_the_same(dataset):
 
 
 def test_poor_transplants_are_passed_over(dataset):
-    # without alignment, large brains' tumours do not fit into the small brain of S0
+    # without alignment, large brains' tumors do not fit into the small brain of S0
     everything = list(dataset(12, min_kept=0.0, align=False))
     good = [pair for pair, item in zip(who(everything), everything, strict=True) if item["transplant"]["kept"] >= 0.9]
     assert 0 < len(good) < 12

@@ -1,4 +1,4 @@
-"""Random shifts of tumour intensities: of the tumour alone, the same for the same subject, as large as asked for."""
+"""Random shifts of tumor intensities: of the tumor alone, the same for the same subject, as large as asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from monai.data import MetaTensor
 from scipy import ndimage
 
-from mrsynth.synthesis import TumourVarietyd
+from mrsynth.synthesis import TumorVarietyd
 
 
 def item(number: int = 0) -> dict:
@@ -20,12 +20,12 @@ def item(number: int = 0) -> dict:
 
 def shift(**options) -> np.ndarray:
     number = options.pop("number", 0)
-    return TumourVarietyd(**options)(item(number))["pred"].numpy()
+    return TumorVarietyd(**options)(item(number))["pred"].numpy()
 
 
-def test_nothing_changes_at_zero_or_away_from_the_tumour():
+def test_nothing_changes_at_zero_or_away_from_the_tumor():
     data = item()
-    assert TumourVarietyd(0.0)(data)["pred"] is data["pred"]
+    assert TumorVarietyd(0.0)(data)["pred"] is data["pred"]
     moved = shift(amount=0.2)
     far = ~ndimage.binary_dilation(data["transplanted"][0] > 0, np.ones((7, 7, 7)))
     assert not moved[:, far].any() and (moved[:, data["transplanted"][0] > 0] != 0).mean() > 0.99
@@ -38,7 +38,7 @@ def test_draws_follow_from_seed_and_number():
     assert not np.array_equal(shift(amount=0.1, seed=3, number=2), shift(amount=0.1, seed=4, number=2))
 
 
-def test_tumours_of_one_label_differ_by_as_much_as_asked_for():
+def test_tumors_of_one_label_differ_by_as_much_as_asked_for():
     means = np.stack(
         [shift(amount=0.1, number=number)[:, 10:12, 10:12, 10:12].mean(axis=(1, 2, 3)) for number in range(40)]
     )
@@ -49,4 +49,4 @@ def test_tumours_of_one_label_differ_by_as_much_as_asked_for():
 @pytest.mark.parametrize("amount", [-0.1, "0.1", 2, True])
 def test_other_amounts_are_refused(refused, amount):
     with refused(where="variety"):
-        TumourVarietyd(amount)
+        TumorVarietyd(amount)

@@ -57,7 +57,7 @@ def test_a_subject_is_laid_out_as_the_dataset_publishes_its_own(make):
     for channel, kind in enumerate(kinds[:4]):
         assert np.array_equal(nib.load(folder / f"{folder.name}_{kind}.nii.gz").dataobj, image.numpy()[channel])
     label = np.asarray(nib.load(folder / f"{folder.name}_seg.nii.gz").dataobj)
-    assert label.dtype == np.uint8 and not label[:2].any()  # zero where no image was synthesised
+    assert label.dtype == np.uint8 and not label[:2].any()  # zero where no image was synthesized
     assert np.array_equal(label[2:], item["native_label"].numpy()[0, 2:])
 
 

@@ -24,7 +24,7 @@ def network(width: int = 4) -> nn.Sequential:
 
 
 def objects(width: int = 4) -> dict:
-    """A network, and an optimiser that has moved."""
+    """A network, and an optimizer that has moved."""
     net = network(width)
     adam = torch.optim.Adam(net.parameters(), lr=0.1)
     net(torch.randn(5, 3)).sum().backward()
@@ -120,8 +120,8 @@ def test_another_kind_of_file_is_refused(tmp_path, refused):
 
 
 def test_weights_are_a_bare_folded_state_dict_with_their_record_beside(tmp_path):
-    normalised = add_spectral_norm(network())
-    digest = save_weights(normalised, tmp_path / "model.pt", RECORD)
+    normalized = add_spectral_norm(network())
+    digest = save_weights(normalized, tmp_path / "model.pt", RECORD)
     state = torch.load(tmp_path / "model.pt", weights_only=True)
     assert state.keys() == network().state_dict().keys()
     assert digest == sha256(tmp_path / "model.pt")
@@ -130,7 +130,7 @@ def test_weights_are_a_bare_folded_state_dict_with_their_record_beside(tmp_path)
     record = load_weights(plain, tmp_path / "model.pt", "train")
     assert record["subjects"] == RECORD["subjects"] and record["sha256"] == digest and not plain.training
     x = torch.randn(5, 3)
-    torch.testing.assert_close(plain(x), normalised.eval()(x))
+    torch.testing.assert_close(plain(x), normalized.eval()(x))
 
 
 def test_the_same_weights_have_the_same_digest(tmp_path):

@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mrsynth.training import History, Montage, Row, tumour_centre
-from mrsynth.training.montage import COLOURS
+from mrsynth.training import History, Montage, MontageRow, tumor_center
+from mrsynth.training.montage import COLORS
 
 
 @pytest.fixture
-def row(make_brain) -> Row:
+def row(make_brain) -> MontageRow:
     subject = make_brain(0)
     image = subject.image / 500 - 1.0
-    return Row("A", image, subject.label, (6.0, 6.0, 6.0), tumour_centre(subject.label))
+    return MontageRow("A", image, subject.label, (6.0, 6.0, 6.0), tumor_center(subject.label))
 
 
-def test_the_centre_lies_in_the_tumour(make_brain):
+def test_the_center_lies_in_the_tumor(make_brain):
     for seed in range(5):
         label = make_brain(seed).label
-        assert label[tumour_centre(label)] > 0
-    assert tumour_centre(np.zeros((4, 6, 8))) == (2, 3, 4)
+        assert label[tumor_center(label)] > 0
+    assert tumor_center(np.zeros((4, 6, 8))) == (2, 3, 4)
 
 
-def test_a_row_shows_three_planes_of_every_channel_in_millimetres(row):
+def test_a_row_shows_three_planes_of_every_channel_in_millimeters(row):
     mosaic = Montage([row], ("t1", "t1ce", "t2", "flair"), 6.0).draw()
     # axial 24 x 24, coronal 24 wide and 20 high, sagittal likewise; two pixels between tiles
     assert mosaic.shape == (24 + 2, 4 * 3 * (24 + 2), 3)
@@ -36,15 +36,15 @@ def test_a_row_shows_three_planes_of_every_channel_in_millimetres(row):
 def test_black_is_minus_one_and_white_is_one():
     image = np.full((1, 8, 8, 8), -1.0)
     image[0, 2:6, 2:6, 2:6] = 1.0
-    mosaic = Montage([Row("", image, None, (1.0, 1.0, 1.0), (4, 4, 4))], ("t1",), 1.0).draw()
+    mosaic = Montage([MontageRow("", image, None, (1.0, 1.0, 1.0), (4, 4, 4))], ("t1",), 1.0).draw()
     assert mosaic[4, 4].tolist() == [1, 1, 1] and mosaic[0, 0].tolist() == [0, 0, 0]
     assert mosaic.min() == 0 and mosaic.max() == 1
 
 
-def test_each_tumour_value_is_outlined_in_its_colour_and_grey_elsewhere(row):
+def test_each_tumor_value_is_outlined_in_its_color_and_gray_elsewhere(row):
     mosaic = Montage([row], ("t1", "t1ce", "t2", "flair"), 3.0).draw().reshape(-1, 3)
-    coloured = {tuple(np.round(pixel, 3)) for pixel in mosaic[np.ptp(mosaic, axis=1) > 1e-6]}
-    assert coloured == {tuple(np.round(np.float32(colour), 3)) for colour in COLOURS.values()}
+    colored = {tuple(np.round(pixel, 3)) for pixel in mosaic[np.ptp(mosaic, axis=1) > 1e-6]}
+    assert colored == {tuple(np.round(np.float32(color), 3)) for color in COLORS.values()}
     row.label = None
     assert np.ptp(Montage([row], ("t1",), 3.0).draw(), axis=2).max() == 0
 
@@ -54,7 +54,7 @@ def test_the_nose_points_up_and_the_vertex_too():
     image = np.full((1, 9, 9, 9), -1.0)
     image[0, 4, 1, 4] = 1.0  # in front
     image[0, 4, 4, 7] = 1.0  # on top
-    mosaic = Montage([Row("", image, None, (1.0, 1.0, 1.0), (4, 4, 4))], ("t1",), 1.0).draw()[..., 0]
+    mosaic = Montage([MontageRow("", image, None, (1.0, 1.0, 1.0), (4, 4, 4))], ("t1",), 1.0).draw()[..., 0]
     axial, coronal, sagittal = (mosaic[:9, i * 11 : i * 11 + 9] for i in range(3))
     assert np.argwhere(axial == 1).tolist() == [[1, 4]]
     assert np.argwhere(coronal == 1).tolist() == [[1, 4]]

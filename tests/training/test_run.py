@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from mrsynth.errors import UserError
 from mrsynth.training import choose_device, load_checkpoint, read_safely, start
 from mrsynth.training.checkpoint import read_records
-from mrsynth.training.montage import Montage, Row
+from mrsynth.training.montage import Montage, MontageRow
 
 
 def state(run) -> list[torch.Tensor]:
@@ -155,7 +155,7 @@ def test_weights_that_are_not_finite_are_not_saved(fit, tmp_path, refused):
 def test_it_writes_below_its_folder_only_and_closes_by_naming_what_it_made(fit, tmp_path, capsys, monkeypatch):
     root = Path("bundles/brain2d").absolute()
     monkeypatch.chdir(tmp_path)
-    rows = [Row("real", torch.rand(2, 6, 6, 6).numpy() * 2 - 1, None, (1.0, 1.0, 1.0), (3, 3, 3))]
+    rows = [MontageRow("real", torch.rand(2, 6, 6, 6).numpy() * 2 - 1, None, (1.0, 1.0, 1.0), (3, 3, 3))]
     fit(
         tmp_path / "out",
         2,
@@ -181,7 +181,7 @@ def test_it_writes_below_its_folder_only_and_closes_by_naming_what_it_made(fit, 
     said = capsys.readouterr().out
     for name in ("models/checkpoint.pt", "montage/epoch_00002.png", "curves.png", "logs"):
         assert name in said
-    assert f"run synthesise --config_file {root}/configs/inference.json --output_dir {tmp_path / 'out'}" in said
+    assert f"run synthesize --config_file {root}/configs/inference.json --output_dir {tmp_path / 'out'}" in said
     assert "epoch 2/2" in said and "loss" in said  # the bar
 
 
@@ -273,7 +273,7 @@ def test_errors_of_a_run_close_its_bar_and_go_on_up(fit, tmp_path):
         fit(tmp_path, 1, loss=fail).run()
 
 
-def test_a_resumed_run_refuses_another_optimiser(fit, tmp_path, refused):
+def test_a_resumed_run_refuses_another_optimizer(fit, tmp_path, refused):
     fit(tmp_path, 1).run()
     before = (tmp_path / "models" / "checkpoint.pt").read_bytes()
     with refused(expected="'lr': 0.01", found="'lr': 0.5", do="--resume"):

@@ -20,7 +20,7 @@ from mrsynth.training import (
     Precision,
     SeededDataset,
     SegmentationTrainer,
-    initialise,
+    initialize,
     read_safely,
     run_handlers,
     save_weights,
@@ -231,7 +231,7 @@ def trained(tmp_path) -> Path:
 
 def test_fine_tuning_starts_from_the_weights_and_inherits_their_subjects(tmp_path, trained):
     network = small_network()
-    parents = initialise(network, trained, [{"subject": "S7"}, {"subject": "S8", "patient": "Q"}])
+    parents = initialize(network, trained, [{"subject": "S7"}, {"subject": "S8", "patient": "Q"}])
     assert parents == {"subjects": ["A", "B", "B's parent"], "patients": {"A": "P"}, "fingerprints": {}}
     assert network.training
     stored = torch.load(trained, weights_only=True)
@@ -242,31 +242,31 @@ def test_fine_tuning_starts_from_the_weights_and_inherits_their_subjects(tmp_pat
     assert record["subjects"] == ["A", "B", "B's parent", "S0"]
     for item in ({"subject": "B's parent"}, {"subject": "A again", "patient": "P"}):  # a grandchild too
         with pytest.raises(UserError, match=item["subject"]):
-            initialise(small_network(), second, [item])
+            initialize(small_network(), second, [item])
 
 
 def test_without_weights_the_network_stays_as_it_is():
     network, before = small_network(), small_network().state_dict()
-    assert initialise(network, None, [{"subject": "A"}]) == {"subjects": [], "patients": {}, "fingerprints": {}}
+    assert initialize(network, None, [{"subject": "A"}]) == {"subjects": [], "patients": {}, "fingerprints": {}}
     assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
 
 
 def test_weights_that_have_seen_a_held_out_subject_are_refused(trained, refused):
     with refused(expected="have not seen", found="B", where=str(trained)):
-        initialise(small_network(), trained, [{"subject": "B"}, {"subject": "Z"}])
+        initialize(small_network(), trained, [{"subject": "B"}, {"subject": "Z"}])
 
 
 def test_weights_that_have_seen_another_scan_of_a_held_out_patient_are_refused(trained, refused):
     with refused(found="A again", where=str(trained)):
-        initialise(small_network(), trained, [{"subject": "A again", "patient": "P"}])
+        initialize(small_network(), trained, [{"subject": "A again", "patient": "P"}])
 
 
 def test_weights_of_another_network_or_of_nobody_are_refused(tmp_path, trained, refused):
     with refused(expected="weights of this network", where=str(trained)):
-        initialise(nn.Sequential(nn.Conv3d(1, 8, 1)), trained)
+        initialize(nn.Sequential(nn.Conv3d(1, 8, 1)), trained)
     with refused(found="no such file", where="gone.pt", do="give the model.pt of another training"):
-        initialise(small_network(), tmp_path / "gone.pt")
+        initialize(small_network(), tmp_path / "gone.pt")
     save_weights(small_network(), tmp_path / "orphan.pt", {"subjects": ["A"]})
     (tmp_path / "orphan.json").unlink()
     with refused(expected="on which subjects", where="orphan.json"):
-        initialise(small_network(), tmp_path / "orphan.pt")
+        initialize(small_network(), tmp_path / "orphan.pt")

@@ -14,7 +14,7 @@ ALWAYS = {"affine_probability": 1.0, "elastic_probability": 1.0}
 
 @pytest.fixture(scope="module")
 def patch(make_brain) -> dict:
-    """A whole small brain; the image's first channel is 1 in the tumour."""
+    """A whole small brain; the image's first channel is 1 in the tumor."""
     subject = make_brain(0)
     label = torch.from_numpy(subject.label[None])
     image = torch.cat([(label > 0).float(), torch.from_numpy(subject.image[1:]).float()])

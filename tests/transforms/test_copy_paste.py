@@ -1,4 +1,4 @@
-"""A donor's tumour voxels in a recipient's image: untouched elsewhere, as bright as the recipient's brain would be."""
+"""A donor's tumor voxels in a recipient's image: untouched elsewhere, as bright as the recipient's brain would be."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def volumes(subject, **changes) -> Volumes:
 
 @pytest.fixture(scope="module")
 def pair(make_brain) -> tuple[Volumes, Volumes]:
-    """Recipient and donor, with tumours on either side."""
+    """Recipient and donor, with tumors on either side."""
     return volumes(make_brain(1)), volumes(make_brain(2, scale=1.05))
 
 
 @pytest.mark.parametrize("align", [True, False])
 @pytest.mark.parametrize("edge", [0.0, 2.0, 6.0])
-def test_far_from_the_donors_tumour_and_on_the_recipients_own_nothing_changes(pair, align, edge):
+def test_far_from_the_donors_tumor_and_on_the_recipients_own_nothing_changes(pair, align, edge):
     recipient, donor = pair
     image, _ = copy_paste(recipient, donor, align, edge)
     laid, _ = transplant(donor.label, donor.affine, donor.brain, recipient.brain, recipient.affine, align)
@@ -65,7 +65,7 @@ def test_the_donors_scanner_makes_no_difference(pair):
     np.testing.assert_allclose(other, plain, atol=0.1)
 
 
-def test_contrast_of_the_tumour_is_the_donors(pair):
+def test_contrast_of_the_tumor_is_the_donors(pair):
     recipient, donor = pair
     image, _ = copy_paste(recipient, donor, True)
     laid, _ = transplant(donor.label, donor.affine, donor.brain, recipient.brain, recipient.affine, True)
@@ -77,7 +77,7 @@ def test_contrast_of_the_tumour_is_the_donors(pair):
 
 def test_the_darkness_around_the_donors_brain_is_not_pasted(make_brain):
     recipient, donor = volumes(make_brain(1)), volumes(make_brain(2))
-    rim = donor.brain & (np.indices(donor.brain.shape)[0] > 17)  # a tumour at the very surface
+    rim = donor.brain & (np.indices(donor.brain.shape)[0] > 17)  # a tumor at the very surface
     label = np.where(rim, 2, 0).astype(np.uint8)
     bright = donor._replace(image=np.where(rim, 700, donor.image), label=label)
     image, union = copy_paste(recipient._replace(label=np.zeros_like(label)), bright, True, edge=6.0)
@@ -85,7 +85,7 @@ def test_the_darkness_around_the_donors_brain_is_not_pasted(make_brain):
     assert image[:, union > 0].min() > 400
 
 
-def test_a_finer_recipient_gets_the_tumour_at_the_same_place(make_brain):
+def test_a_finer_recipient_gets_the_tumor_at_the_same_place(make_brain):
     recipient, donor = volumes(make_brain(1)), volumes(make_brain(2))
     twice = [np.repeat(np.repeat(np.repeat(v, 2, -1), 2, -2), 2, -3) for v in recipient[:3]]
     affine = recipient.affine @ np.diag([0.5, 0.5, 0.5, 1])
@@ -140,7 +140,7 @@ def test_a_label_that_is_already_laid_is_taken(pair):
 
 @pytest.mark.parametrize("edge", [-1.0, "2", True, float("nan")])
 def test_an_edge_that_is_no_length_is_refused(refused, edge):
-    with refused(expected="millimetres", where="edge"):
+    with refused(expected="millimeters", where="edge"):
         CopyPasted(edge=edge)
 
 

@@ -19,7 +19,7 @@ def at(affine: np.ndarray, index) -> np.ndarray:
 
 
 def world(shape: tuple[int, int, int], affine: np.ndarray) -> np.ndarray:
-    """`(3, X, Y, Z)`: each voxel holds the world point of its centre."""
+    """`(3, X, Y, Z)`: each voxel holds the world point of its center."""
     index = np.indices(shape).reshape(3, -1)
     return (affine[:3, :3] @ index + affine[:3, 3:]).reshape(3, *shape).astype(np.float32)
 
@@ -101,7 +101,7 @@ def test_smoothing_before_coarsening_keeps_means_and_leaves_finer_axes_alone():
     smooth = resample(noise, np.eye(4), (24, 24, 8), target, "linear", antialias=True)
     assert smooth.mean() == pytest.approx(100, abs=0.5)
     assert smooth.std() < 0.7 * plain.std()
-    # along x nothing was smoothed: neighbours are as unlike as before
+    # along x nothing was smoothed: neighbors are as unlike as before
     assert abs(np.corrcoef(smooth[:-1].ravel(), smooth[1:].ravel())[0, 1]) < 0.1
     flat = resample(np.full((24, 24, 24), 7, np.float32), np.eye(4), (24, 24, 8), target, "linear", antialias=True)
     np.testing.assert_allclose(flat, 7, atol=1e-3)

@@ -103,7 +103,7 @@ def test_back_on_the_native_grid_a_label_is_what_it_was(make_brain, crop, affine
     assert not label[0][~covered].any() and label.dtype == np.uint8
 
 
-def test_covered_voxels_are_those_whose_centre_lies_in_the_box(make_brain):
+def test_covered_voxels_are_those_whose_center_lies_in_the_box(make_brain):
     before = item(make_brain(5))
     after = CropResampled(["label", "brain"], (10, 9, 8), "brain", margin=0.04)(before)
     _, covered = back(after["label"], after["native"])

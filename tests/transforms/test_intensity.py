@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from mrsynth.transforms import BrainMaskd, NormaliseInsideBraind, RescaleInsideBraind
+from mrsynth.transforms import BrainMaskd, NormalizeInsideBraind, RescaleInsideBraind
 
 
 @pytest.fixture
@@ -90,37 +90,37 @@ def test_an_unknown_mode_is_refused(refused):
         RescaleInsideBraind(mode="zscore")
 
 
-def test_normalised_inside_the_brain_and_exactly_zero_outside(masked):
-    normalised = NormaliseInsideBraind()(masked)["image"]
+def test_normalized_inside_the_brain_and_exactly_zero_outside(masked):
+    normalized = NormalizeInsideBraind()(masked)["image"]
     brain = masked["brain"].numpy()[0] > 0
-    inside = normalised.numpy()[:, brain].astype(np.float64)
+    inside = normalized.numpy()[:, brain].astype(np.float64)
     np.testing.assert_allclose(inside.mean(axis=1), 0, atol=1e-5)
     np.testing.assert_allclose(inside.std(axis=1), 1, atol=1e-5)
-    assert normalised.dtype == torch.float32 and not normalised.numpy()[:, ~brain].any()
-    assert torch.equal(normalised.affine, masked["image"].affine)
+    assert normalized.dtype == torch.float32 and not normalized.numpy()[:, ~brain].any()
+    assert torch.equal(normalized.affine, masked["image"].affine)
 
 
-def test_normalising_forgets_scale_and_shift_and_what_lies_outside_the_brain(masked):
+def test_normalizing_forgets_scale_and_shift_and_what_lies_outside_the_brain(masked):
     brain = masked["brain"].as_tensor() > 0
-    expected = NormaliseInsideBraind()(masked)["image"].as_tensor()
+    expected = NormalizeInsideBraind()(masked)["image"].as_tensor()
     changed = masked["image"].as_tensor().float() * torch.tensor([2.0, 0.1, 30.0, 1.0]).view(4, 1, 1, 1) + 500
     changed = MetaTensor(torch.where(brain, changed, -7.0), meta=dict(masked["image"].meta))
-    again = NormaliseInsideBraind()({**masked, "image": changed})["image"].as_tensor()
+    again = NormalizeInsideBraind()({**masked, "image": changed})["image"].as_tensor()
     assert torch.allclose(again, expected, atol=1e-4)
 
 
-def test_normalising_counts_a_voxel_of_the_brain_that_is_zero_in_one_sequence(masked):
+def test_normalizing_counts_a_voxel_of_the_brain_that_is_zero_in_one_sequence(masked):
     brain = masked["brain"].as_tensor()[0] > 0
     hole = masked["image"].clone()
     places = brain.nonzero()[:50]
     hole[0][tuple(places.T)] = 0
-    inside = NormaliseInsideBraind()({**masked, "image": hole})["image"].as_tensor()[0][brain]
+    inside = NormalizeInsideBraind()({**masked, "image": hole})["image"].as_tensor()[0][brain]
     assert abs(float(inside.double().mean())) < 1e-5 and float(inside.min()) < -1
 
 
 @pytest.mark.parametrize(("value", "said"), [(9.0, "0.0 in channel 2"), (float("nan"), "nan in channel 2")])
-def test_a_sequence_that_cannot_be_normalised_is_refused(masked, refused, value, said):
+def test_a_sequence_that_cannot_be_normalized_is_refused(masked, refused, value, said):
     image = masked["image"].float()
     image[2] = value
     with refused(found=said, where="A", do="leave the subject out"):
-        NormaliseInsideBraind()({**masked, "image": image})
+        NormalizeInsideBraind()({**masked, "image": image})

@@ -63,7 +63,7 @@ def test_one_4d_file_whose_channels_stand_in_another_order(subject, tmp_path):
     check(LoadSubjectd()(item), made)
 
 
-def test_enhancing_tumour_written_as_3_becomes_4(subject, tmp_path):
+def test_enhancing_tumor_written_as_3_becomes_4(subject, tmp_path):
     made, entry = subject
     as_2023 = np.where(made.label == 4, 3, made.label)
     nib.save(nib.Nifti1Image(as_2023, made.affine), tmp_path / "seg.nii.gz")

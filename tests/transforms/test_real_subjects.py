@@ -42,7 +42,7 @@ def kept_shares(subjects: list[dict], align: bool) -> np.ndarray:
     return np.array(shares)
 
 
-def test_most_of_every_tumour_finds_place_and_more_of_it_when_aligned(subjects):
+def test_most_of_every_tumor_finds_place_and_more_of_it_when_aligned(subjects):
     unaligned, aligned = kept_shares(subjects, False), kept_shares(subjects, True)
     print(
         f"{len(aligned)} pairs kept {unaligned.mean():.3f} / {aligned.mean():.3f}, "

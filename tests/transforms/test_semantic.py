@@ -15,10 +15,10 @@ from mrsynth.transforms import (
     TissueClassesd,
     condition_values,
     encode,
-    fill_tumour,
+    fill_tumor,
 )
 
-CSF, GREY, WHITE = 6, 7, 8
+CSF, GRAY, WHITE = 6, 7, 8
 
 
 @pytest.fixture
@@ -33,19 +33,19 @@ def semantic(item: dict, condition: str) -> MetaTensor:
     return SemanticLabeld(["label"], ["semantic"], condition)(item)["semantic"]
 
 
-def test_tissue_classes_are_csf_grey_and_white_in_that_order(item, make_brain):
+def test_tissue_classes_are_csf_gray_and_white_in_that_order(item, make_brain):
     truth = make_brain(0).tissue
     healthy = (truth > 0) & (item["label"].numpy()[0] == 0)
     found = item["tissue"].numpy()[0]
-    for value in (CSF, GREY, WHITE):
+    for value in (CSF, GRAY, WHITE):
         where = healthy & (truth == value)
         assert (found[where] == value).mean() > 0.97, value
     assert ((found > 0) == (truth > 0)).all()
 
 
-def test_tissue_under_the_tumour_is_that_of_the_other_hemisphere(item, make_brain):
-    truth, tumour = make_brain(0).tissue, item["label"].numpy()[0] > 0
-    assert (item["tissue"].numpy()[0][tumour] == truth[tumour]).mean() > 0.9
+def test_tissue_under_the_tumor_is_that_of_the_other_hemisphere(item, make_brain):
+    truth, tumor = make_brain(0).tissue, item["label"].numpy()[0] > 0
+    assert (item["tissue"].numpy()[0][tumor] == truth[tumor]).mean() > 0.9
 
 
 def test_tissue_classes_are_the_same_each_time(item):
@@ -55,18 +55,18 @@ def test_tissue_classes_are_the_same_each_time(item):
 def test_filling_takes_the_mirror_image_then_the_nearest_healthy_voxel():
     brain = np.zeros((8, 5, 1), bool)
     brain[1:7] = True
-    tumour = np.zeros_like(brain)
-    tumour[1:3, 1:3] = True  # one side
-    tumour[5, 2] = True  # and the mirror image of one of its voxels, (2, 2)
-    classes = np.where(brain, GREY, 0).astype(np.uint8)
+    tumor = np.zeros_like(brain)
+    tumor[1:3, 1:3] = True  # one side
+    tumor[5, 2] = True  # and the mirror image of one of its voxels, (2, 2)
+    classes = np.where(brain, GRAY, 0).astype(np.uint8)
     classes[5:7, 1] = WHITE
     classes[2, 3] = CSF
-    classes[tumour] = 0
-    filled = fill_tumour(classes, brain, tumour)
+    classes[tumor] = 0
+    filled = fill_tumor(classes, brain, tumor)
     assert filled[1, 1, 0] == filled[2, 1, 0] == WHITE  # mirrored at 6 and 5
-    assert filled[1, 2, 0] == GREY  # mirrored at 6
-    assert filled[2, 2, 0] in (CSF, WHITE, GREY) and filled[5, 2, 0] != 0  # no healthy mirror image
-    np.testing.assert_array_equal(filled[~tumour], classes[~tumour])
+    assert filled[1, 2, 0] == GRAY  # mirrored at 6
+    assert filled[2, 2, 0] in (CSF, WHITE, GRAY) and filled[5, 2, 0] != 0  # no healthy mirror image
+    np.testing.assert_array_equal(filled[~tumor], classes[~tumor])
 
 
 @pytest.mark.parametrize(("condition", "values"), [("mask", {0, 1, 2, 3, 5}), ("tissue", {0, 6, 7, 8, 2, 3, 5})])
@@ -83,7 +83,7 @@ def test_with_the_mask_it_is_the_sum_of_brain_and_label(item):
     assert torch.equal(channel.as_tensor(), total.float())
 
 
-def test_with_tissue_the_tumour_goes_over_the_tissue(item):
+def test_with_tissue_the_tumor_goes_over_the_tissue(item):
     found, label = semantic(item, "tissue").as_tensor(), item["label"].as_tensor()
     assert torch.equal(found[label > 0], label[label > 0] + 1)
     assert torch.equal(found[label == 0], item["tissue"].as_tensor()[label == 0])

@@ -1,4 +1,4 @@
-"""The tumour of one subject in the brain of another."""
+"""The tumor of one subject in the brain of another."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_in_the_same_brain_all_is_kept_where_it_was(make_brain, align):
     assert kept == 1
 
 
-def test_unaligned_millimetres_are_kept_whatever_the_recipients_grid(make_brain):
+def test_unaligned_millimeters_are_kept_whatever_the_recipients_grid(make_brain):
     donor, recipient = make_brain(0), make_brain(1)
     finer = np.repeat(np.repeat(np.repeat(recipient.tissue > 0, 2, 0), 2, 1), 2, 2)
     affine = donor.affine @ np.diag([0.5, 0.5, 0.5, 1])
@@ -68,12 +68,12 @@ def test_what_falls_outside_is_measured(make_brain):
 
 
 def place(label, subject) -> np.ndarray:
-    """Middle of a tumour as shares of the brain's box."""
+    """Middle of a tumor as shares of the brain's box."""
     low, high = bounding_box(subject.tissue > 0)
     return (np.argwhere(label > 0).mean(axis=0) - low) / (high - low)
 
 
-def test_aligned_by_boxes_a_smaller_brain_gets_the_tumour_at_its_own_place_and_size(make_brain):
+def test_aligned_by_boxes_a_smaller_brain_gets_the_tumor_at_its_own_place_and_size(make_brain):
     donor, smaller = make_brain(0), make_brain(0, scale=0.7)
     aligned, kept = laid(donor, smaller, True)
     unaligned, _ = laid(donor, smaller, False)

@@ -80,7 +80,7 @@ def train_plain(batch: int) -> Iterator[None]:
 
 
 def train_ours(batch: int) -> Iterator[None]:
-    """The bundle's network, loss and optimiser in the trainer."""
+    """The bundle's network, loss and optimizer in the trainer."""
     made = network().to(memory_format=torch.channels_last_3d)
     from mrsynth.training import Precision, SegmentationTrainer
     from scripts.optimizer import DeepMedicRMSprop, SegmentationLoss

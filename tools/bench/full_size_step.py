@@ -3,7 +3,7 @@
     python tools/bench/full_size_step.py [--steps 20]
 
 4 x 240 x 240 x 64, batch 1, 64 maps, spectral norm on both, as ``paper.json``, in four ways (float32 or bf16, with and
-without activation checkpointing), each in turn in the same run. A pair is one critic and one generator move. The
+without activation checkpointing), each in turn in the same run. A pair is one discriminator and one generator move. The
 thesis names 30 GB and 240 h for 94,720 pairs, 9.1 s a pair, on a V100; 28.7 TFLOP a pair bound the time from below.
 """
 
@@ -27,10 +27,12 @@ TERAFLOP, THESIS_SECONDS, THESIS_GB = 28.7, 9.1, 30
 def trainer(amp: str, checkpointing: bool) -> TwoPlayerTrainer:
     """The engine with the thesis's networks."""
     sys.path.insert(0, str(BUNDLE))
-    from scripts.networks import PatchCritic, UNetGenerator
+    from scripts.networks import PatchDiscriminator, UNetGenerator
 
     options = {"spectral_norm": True, "checkpointing": checkpointing}
-    nets = [net(**options).to("cuda", memory_format=torch.channels_last_3d) for net in (UNetGenerator, PatchCritic)]
+    nets = [
+        net(**options).to("cuda", memory_format=torch.channels_last_3d) for net in (UNetGenerator, PatchDiscriminator)
+    ]
     adam = [torch.optim.Adam(net.parameters(), lr=1e-4) for net in nets]
     precision = Precision(amp, "cuda")
     return TwoPlayerTrainer(

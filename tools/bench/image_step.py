@@ -35,9 +35,9 @@ SHAPE = {"brain2d": (1, 64, 64), "breast2d": (7, 64, 64), "flair2d": (3, 256, 25
 
 
 def networks(bundle: str) -> tuple:
-    """Generator, critic and their optimisers, the same in both processes, at the width of ``train.json``."""
+    """Generator, discriminator and their optimizers, the same in both processes, at the width of ``train.json``."""
     sys.path.insert(0, str(BUNDLES / bundle))
-    from mrsynth.adversarial import AugmentedCritic
+    from mrsynth.adversarial import AugmentedDiscriminator
     from scripts import networks
 
     torch.manual_seed(0)
@@ -46,9 +46,9 @@ def networks(bundle: str) -> tuple:
     elif bundle == "breast2d":
         pair = networks.Generator(width=0.125), networks.Discriminator(width=0.125)
     else:
-        pair = networks.Generator(dropout=0.0, width=0.25, upsampling="resize"), networks.Critic(width=0.25)
-    if bundle != "flair2d":  # whose critic sees images as they are
-        pair = pair[0], AugmentedCritic(pair[1], 8)
+        pair = networks.Generator(dropout=0.0, width=0.25, upsampling="resize"), networks.Discriminator(width=0.25)
+    if bundle != "flair2d":  # whose discriminator sees images as they are
+        pair = pair[0], AugmentedDiscriminator(pair[1], 8)
     pair = tuple(network.to(memory_format=torch.channels_last) for network in pair)
     adam = [torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999)) for network in pair]
     return (*pair, *adam)
@@ -77,20 +77,20 @@ def batches(bundle: str, images: int) -> Iterator[dict]:
 
 def bare(bundle: str, images: int) -> Iterator[None]:
     """The loop as one would write it without a framework."""
-    generator, critic, step_g, step_d = networks(bundle)
+    generator, discriminator, step_g, step_d = networks(bundle)
     for batch in batches(bundle, images):
         real = batch["image"]
         fake = generator(torch.randn(len(real), LATENT[bundle]))
         step_d.zero_grad()
-        loss = F.softplus(-critic(real)).mean() + F.softplus(critic(fake.detach())).mean()
+        loss = F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake.detach())).mean()
         loss.backward()
         step_d.step()
-        critic.requires_grad_(False)
+        discriminator.requires_grad_(False)
         step_g.zero_grad()
-        second = F.softplus(-critic(fake)).mean()
+        second = F.softplus(-discriminator(fake)).mean()
         second.backward()
         step_g.step()
-        critic.requires_grad_(True)
+        discriminator.requires_grad_(True)
         _ = loss.item() + second.item()
         yield
 

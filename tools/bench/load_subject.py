@@ -3,7 +3,7 @@
     python tools/bench/load_subject.py --dataset_dir DIR [--repeats 9]
 
 Both pipelines are the thesis's (Doncenco 2022, section 2.2): four .nii.gz, slices 30 to 125, nearest to 240x240x64,
-each volume to [-1, 1] by its least and greatest value, and the fused label of brain and tumour. The two take turns;
+each volume to [-1, 1] by its least and greatest value, and the fused label of brain and tumor. The two take turns;
 medians are printed, and the ratio ours / SimpleITK. Then the same item from the memory and the disk cache, as a share
 of our own cold time.
 """

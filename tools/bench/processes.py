@@ -27,12 +27,12 @@ def worker(batch: int, width: float, steps: int) -> None:
     from mrsynth.training import local_device, rank, start, stop, world_size
 
     sys.path.insert(0, str(BUNDLE))
-    from scripts.networks import Critic, Generator
+    from scripts.networks import Discriminator, Generator
 
     start()
     device = local_device()
     torch.manual_seed(0)
-    players = [Generator(dropout=0.0, width=width), Critic(width=width)]
+    players = [Generator(dropout=0.0, width=width), Discriminator(width=width)]
     players = [network.to(device, memory_format=torch.channels_last) for network in players]
     adam = [torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999)) for network in players]
     real = {"image": torch.rand(batch // world_size(), 3, 256, 256) * 2 - 1}

@@ -21,14 +21,14 @@ BUNDLE = Path(__file__).resolve().parents[2] / "bundles" / "tumor3d"
 
 
 def networks(maps: int) -> tuple:
-    """Generator, critic and their optimisers, the same in both processes."""
+    """Generator, discriminator and their optimizers, the same in both processes."""
     sys.path.insert(0, str(BUNDLE))
-    from scripts.networks import PatchCritic, UNetGenerator
+    from scripts.networks import PatchDiscriminator, UNetGenerator
 
     torch.manual_seed(0)
-    generator, critic = UNetGenerator(feature_maps=maps), PatchCritic(feature_maps=maps)
-    adam = [torch.optim.Adam(n.parameters(), lr=1e-4) for n in (generator, critic)]
-    return generator, critic, *adam
+    generator, discriminator = UNetGenerator(feature_maps=maps), PatchDiscriminator(feature_maps=maps)
+    adam = [torch.optim.Adam(n.parameters(), lr=1e-4) for n in (generator, discriminator)]
+    return generator, discriminator, *adam
 
 
 def batch(size: tuple[int, ...]) -> dict[str, torch.Tensor]:
@@ -40,26 +40,26 @@ def batch(size: tuple[int, ...]) -> dict[str, torch.Tensor]:
 
 def bare(size: tuple[int, ...], maps: int) -> Iterator[None]:
     """The loop as one would write it without a framework; one move a step."""
-    generator, critic, step_g, step_d = networks(maps)
+    generator, discriminator, step_g, step_d = networks(maps)
     while True:
         data = batch(size)
         step_d.zero_grad()
         with torch.no_grad():
             fake = generator(data["fused_condition"])
-        real_logits = critic(data["image"], data["own_condition"])
-        fake_logits = critic(fake, data["fused_condition"])
+        real_logits = discriminator(data["image"], data["own_condition"])
+        fake_logits = discriminator(fake, data["fused_condition"])
         loss = 0.5 * ((real_logits - 1) ** 2).mean() + 0.5 * (fake_logits**2).mean()
         loss.backward()
         step_d.step()
         loss.item()
         yield
         data = batch(size)
-        critic.requires_grad_(False)
+        discriminator.requires_grad_(False)
         step_g.zero_grad()
-        loss = ((critic(generator(data["fused_condition"]), data["fused_condition"]) - 1) ** 2).mean()
+        loss = ((discriminator(generator(data["fused_condition"]), data["fused_condition"]) - 1) ** 2).mean()
         loss.backward()
         step_g.step()
-        critic.requires_grad_(True)
+        discriminator.requires_grad_(True)
         loss.item()
         yield
 
@@ -68,9 +68,9 @@ def ours(size: tuple[int, ...], maps: int) -> Iterator[None]:
     """The engine, one iteration a step."""
     from mrsynth.adversarial import Alternating, LeastSquares, TransplantRound, TwoPlayerTrainer
 
-    generator, critic, step_g, step_d = networks(maps)
+    generator, discriminator, step_g, step_d = networks(maps)
     trainer = TwoPlayerTrainer(
-        "cpu", 1, [None], generator, critic, step_g, step_d, LeastSquares(), TransplantRound(), Alternating()
+        "cpu", 1, [None], generator, discriminator, step_g, step_d, LeastSquares(), TransplantRound(), Alternating()
     )
     while True:
         trainer.state.iteration += 1

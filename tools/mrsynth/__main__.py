@@ -14,7 +14,7 @@ from mrsynth.phantom import make_cohort
 
 
 def phantom(out: str, subjects: int = 20, seed: int = 0, spacing: float = 1.0) -> str:
-    """Make a cohort of brains with tumours, written as BraTS publishes its data.
+    """Make a cohort of brains with tumors, written as BraTS publishes its data.
 
     Args:
         out: folder to write; one subfolder a subject.
@@ -25,7 +25,7 @@ def phantom(out: str, subjects: int = 20, seed: int = 0, spacing: float = 1.0) -
     return f"{subjects} subjects in {make_cohort(out, subjects, seed, spacing)}"
 
 
-def told(result: object) -> object:
+def as_printed(result: object) -> object:
     """What is printed of a command's result: an index's summary; of what has spoken for itself, nothing."""
     if result is COMMANDS:
         lines = [f"  {name:10}{(command.__doc__ or '').strip().splitlines()[0]}" for name, command in COMMANDS.items()]
@@ -41,7 +41,7 @@ COMMANDS = {"compare": compare, "index": index, "patches": cut_patches, "phantom
 def main() -> None:
     """Run the command that the arguments name; a user's mistake ends with its message and exit code 1."""
     try:
-        fire.Fire(COMMANDS, name="mrsynth", serialize=told)
+        fire.Fire(COMMANDS, name="mrsynth", serialize=as_printed)
     except UserError as error:
         sys.exit(f"\nCannot go on:{error}")
 

@@ -139,7 +139,7 @@ class ImageGenerator(Model):
     collector = "writer mrsynth.images.ImageCollector"
 
     def sample(self, n: int, seed: int = 0, condition: str | None = None, **options: Any) -> MetaTensor:
-        """Synthetic images: those that ``run synthesise --count n --seed seed`` writes.
+        """Synthetic images: those that ``run synthesize --count n --seed seed`` writes.
 
         Args:
             n: images of each class.
@@ -172,7 +172,7 @@ class SubjectGenerator(Model):
     def sample(
         self, n: int, seed: int = 0, datalist: str | os.PathLike | Mapping[str, Any] | None = None, **options: Any
     ) -> list[dict[str, Any]]:
-        """Synthetic subjects: those that ``run synthesise --count n --seed seed`` writes.
+        """Synthetic subjects: those that ``run synthesize --count n --seed seed`` writes.
 
         Args:
             n: subjects.

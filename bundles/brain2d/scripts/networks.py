@@ -13,10 +13,10 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from mrsynth.adversarial import AugmentedCritic
+from mrsynth.adversarial import AugmentedDiscriminator
 from mrsynth.errors import UserError
-from mrsynth.images import one_hot_size
-from mrsynth.networks import doubling, initialise_dcgan
+from mrsynth.images import class_channels
+from mrsynth.networks import doubling, initialize_dcgan
 
 CHANNELS = (512, 256, 128, 64, 32, 16)
 """Of the levels from 4 x 4 on: the original's, halved."""
@@ -81,7 +81,7 @@ class Generator(nn.Module):
             layers += doubling(before, after, upsampling, bias=False)
             layers += [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers, *doubling(counts[-1], channels, upsampling))  # 1 x 64 x 64
-        initialise_dcgan(self)
+        initialize_dcgan(self)
         nn.init.constant_(self.layers[-1].bias, -1.0)  # type: ignore[arg-type]
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
@@ -115,7 +115,7 @@ class Discriminator(nn.Module):
             ]
         layers.append(nn.Conv2d(counts[-1], 1, 4))  # 1 x 1 x 1
         self.layers = nn.Sequential(*layers)
-        initialise_dcgan(self)
+        initialize_dcgan(self)
 
     def forward(self, image: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
         seen = image if condition is None else torch.cat([image, condition], dim=1)
@@ -126,11 +126,11 @@ def build_generator(
     size: Sequence[int], latent_size: int, classes: Sequence[str], width: float = 1.0, upsampling: str = "transposed"
 ) -> Generator:
     """The generator of images of ``classes``, whose one-hot number follows the latent vector of several."""
-    return Generator(size, latent_size + one_hot_size(classes), width=width, upsampling=upsampling)
+    return Generator(size, latent_size + class_channels(classes), width=width, upsampling=upsampling)
 
 
 def build_discriminator(
     size: Sequence[int], classes: Sequence[str], width: float = 1.0, norm: str = "batch", translation: int = 0
-) -> AugmentedCritic:
+) -> AugmentedDiscriminator:
     """The discriminator of images of ``classes``, which sees them moved by up to ``translation`` pixels."""
-    return AugmentedCritic(Discriminator(size, 1 + one_hot_size(classes), width, norm), translation)
+    return AugmentedDiscriminator(Discriminator(size, 1 + class_channels(classes), width, norm), translation)

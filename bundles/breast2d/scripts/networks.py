@@ -12,10 +12,10 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from mrsynth.adversarial import AugmentedCritic
+from mrsynth.adversarial import AugmentedDiscriminator
 from mrsynth.errors import UserError
-from mrsynth.images import one_hot_size
-from mrsynth.networks import doubling, initialise_dcgan
+from mrsynth.images import class_channels
+from mrsynth.networks import doubling, initialize_dcgan
 
 SIZE = (64, 64)
 """Rows and columns of a patch."""
@@ -45,7 +45,7 @@ class Generator(nn.Module):
             layers += doubling(before, after, "resize", bias=False)
             layers += [nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
         self.layers = nn.Sequential(*layers, *doubling(counts[-1], channels, "resize"), nn.Tanh())  # 7 x 64 x 64
-        initialise_dcgan(self)
+        initialize_dcgan(self)
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
         return self.layers(latent[:, :, None, None])
@@ -77,7 +77,7 @@ class Discriminator(nn.Module):
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(counts[-1] * 16, 1))  # 1
-        initialise_dcgan(self)
+        initialize_dcgan(self)
 
     def forward(self, image: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
         seen = image if condition is None else torch.cat([image, condition], dim=1)
@@ -86,7 +86,7 @@ class Discriminator(nn.Module):
 
 def build_generator(latent_size: int, classes: Sequence[str], channels: Sequence[str], width: float = 1.0) -> Generator:
     """The generator of patches of ``classes``, whose one-hot number follows the latent vector."""
-    return Generator(latent_size + one_hot_size(classes), len(channels), width)
+    return Generator(latent_size + class_channels(classes), len(channels), width)
 
 
 def build_discriminator(
@@ -96,9 +96,9 @@ def build_discriminator(
     width: float = 1.0,
     norm: str = "batch",
     translation: int = 0,
-) -> AugmentedCritic:
+) -> AugmentedDiscriminator:
     """The discriminator of patches, which sees them moved by up to ``translation`` pixels, and their class too if
     ``condition_critic``.
     """
-    seen = len(channels) + (one_hot_size(classes) if condition_critic else 0)
-    return AugmentedCritic(Discriminator(seen, width, norm), translation)
+    seen = len(channels) + (class_channels(classes) if condition_critic else 0)
+    return AugmentedDiscriminator(Discriminator(seen, width, norm), translation)

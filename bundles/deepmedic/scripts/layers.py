@@ -1,6 +1,6 @@
 """Layers of DeepMedic's blocks: its batch norm, and fast PReLU and dropout.
 
-PReLU and dropout compute the same as torch's own, which are not vectorised on a CPU in bfloat16 and would take a third
+PReLU and dropout compute the same as torch's own, which are not vectorized on a CPU in bfloat16 and would take a third
 of a training step.
 """
 
@@ -76,7 +76,7 @@ class ChannelPReLU(nn.PReLU):
         slope = self.weight.to(input.dtype)
         if not input.is_contiguous(memory_format=torch.channels_last_3d):
             return F.prelu(input, slope)
-        # channels and the last axis together are one long row, along which it can be vectorised
+        # channels and the last axis together are one long row, along which it can be vectorized
         lines = input.permute(0, 2, 3, 4, 1)
         rows, slopes = lines.reshape(-1, input.shape[4] * input.shape[1]), slope.repeat(input.shape[4])
         y = torch.prelu(rows, slopes) if torch.jit.is_scripting() else _RowPReLU.apply(rows, slopes)
@@ -84,7 +84,7 @@ class ChannelPReLU(nn.PReLU):
 
 
 class _RowPReLU(torch.autograd.Function):
-    """PReLU of rows `(N, W)` with slopes `(W,)`, and a backward pass of vectorised operations."""
+    """PReLU of rows `(N, W)` with slopes `(W,)`, and a backward pass of vectorized operations."""
 
     @staticmethod
     def forward(ctx, rows, slopes):  # type: ignore[no-untyped-def]

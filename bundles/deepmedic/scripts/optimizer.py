@@ -1,4 +1,4 @@
-"""How DeepMedic is optimised: RMSprop with Nesterov momentum, and a penalty on the weights of convolutions."""
+"""How DeepMedic is optimized: RMSprop with Nesterov momentum, and a penalty on the weights of convolutions."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class SegmentationLoss(nn.Module):
     """Cross-entropy, and a penalty on the weights of the network's convolutions; biases and norms go free.
 
     Args:
-        network: whose weights are penalised.
+        network: whose weights are penalized.
         l1: factor of the sum of their sizes.
         l2: factor of the sum of their squares.
     """

@@ -107,12 +107,12 @@ class RandSegmentd(Randomizable, MapTransform):
         self.randomize(item.pop("class_voxels"))
         image, label = (plain(item[key]) for key in ("image", "label"))
         _, ny, nz = image.shape[1:]
-        centre = (self.place // (ny * nz), self.place // nz % ny, self.place % nz)
+        center = (self.place // (ny * nz), self.place // nz % ny, self.place % nz)
         # the drawn voxel is the middle one, in the mirrored segment too
         middle = [self.output // 2] * 3
         if self.mirrored:
             middle[0] = self.output - 1 - middle[0]
-        first = [c - m for c, m in zip(centre, middle, strict=True)]
+        first = [c - m for c, m in zip(center, middle, strict=True)]
         if self.block:
             margin = block_margin(self.factors)
             first, side = [n - margin for n in first], self.output + 2 * margin

@@ -11,12 +11,12 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from mrsynth.networks import doubling, initialise_dcgan
+from mrsynth.networks import doubling, initialize_dcgan
 
 GENERATOR = (1024, 512, 256, 128, 64, 32)
 """Channels at 4, 8, 16, 32, 64 and 128 squared; the image is at 256 squared."""
 
-CRITIC = ((32, 4), (64, 4), (128, 4), (156, 4), (156, 3), (512, 4), (512, 3), (1024, 4), (1024, 3))
+DISCRIMINATOR = ((32, 4), (64, 4), (128, 4), (156, 4), (156, 3), (512, 4), (512, 3), (1024, 4), (1024, 3))
 """Channels and kernel of each convolution, from the image on."""
 
 SIZE = (256, 256)
@@ -58,7 +58,7 @@ class Generator(nn.Module):
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         layers += [nn.Dropout(dropout), nn.ConvTranspose2d(3, 3, 3, padding=1), nn.Tanh()]  # 3 x 256 x 256
         self.layers = nn.Sequential(*layers)
-        initialise_dcgan(self)
+        initialize_dcgan(self)
         nn.init.constant_(layers[-2].bias, BLACK)  # type: ignore[arg-type]
 
     def forward(self, latent: torch.Tensor) -> torch.Tensor:
@@ -66,7 +66,7 @@ class Generator(nn.Module):
         return self.layers(started.view(-1, self.first, 4, 4))
 
 
-class Noise(nn.Module):
+class GaussianNoise(nn.Module):
     """Add normal noise while training.
 
     Args:
@@ -81,7 +81,7 @@ class Noise(nn.Module):
         return x + self.sd * torch.randn_like(x) if self.training and self.sd > 0 else x
 
 
-class Critic(nn.Module):
+class Discriminator(nn.Module):
     """Table II: image `(B, 3, 256, 256)` to one number an image, `(B,)`.
 
     Noise is added to the input of every layer; batch norm follows each convolution; the last convolution's activation
@@ -95,18 +95,18 @@ class Critic(nn.Module):
     def __init__(self, noise: float = 0.2, width: float = 1.0) -> None:
         super().__init__()
         before, layers = 3, []
-        for number, (count, kernel) in enumerate(CRITIC):  # 32 x 128 x 128 to 1024 x 4 x 4
+        for number, (count, kernel) in enumerate(DISCRIMINATOR):  # 32 x 128 x 128 to 1024 x 4 x 4
             after = max(1, round(width * count))
-            last = number == len(CRITIC) - 1
+            last = number == len(DISCRIMINATOR) - 1
             layers += [
-                Noise(noise),
+                GaussianNoise(noise),
                 nn.Conv2d(before, after, kernel, stride=2 if kernel == 4 else 1, padding=1),
                 nn.BatchNorm2d(after),
                 nn.Sigmoid() if last else nn.ReLU(inplace=True),
             ]
             before = after
-        self.layers = nn.Sequential(*layers, nn.Flatten(), Noise(noise), nn.Linear(before * 16, 1))  # 1
-        initialise_dcgan(self)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), GaussianNoise(noise), nn.Linear(before * 16, 1))  # 1
+        initialize_dcgan(self)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.layers(image).flatten()

@@ -1,8 +1,8 @@
 """Evaluation of a generator on held-out subjects (Doncenco 2022, section 3.1, in figures).
 
 *Fidelity*: given a test subject's own label, how similar is the image to the subject's MRI? *Diversity*: do synthetic
-tumours vary over subjects as real ones do? *Obedience*: does a tumour that is moved in the label move in the image? The
-tumour of one test subject is transplanted into the brain of another, and the t1ce contrast of the enhancing part
+tumors vary over subjects as real ones do? *Obedience*: does a tumor that is moved in the label move in the image? The
+tumor of one test subject is transplanted into the brain of another, and the t1ce contrast of the enhancing part
 against the surrounding brain is measured at the new and the old place.
 """
 
@@ -24,7 +24,7 @@ from torch import nn
 from mrsynth import __version__
 from mrsynth.conventions import ENHANCING, SEQUENCES
 from mrsynth.files import write_csv, write_json
-from mrsynth.metrics import contrast, diversity, fidelity, mean_sd, mean_sd_text, shell, tumour_features
+from mrsynth.metrics import contrast, diversity, fidelity, mean_sd, mean_sd_text, shell, tumor_features
 from mrsynth.synthesis import ordered_pairs
 from mrsynth.training import SeededDataset
 from mrsynth.transforms import EncodeSemanticd, SemanticLabeld, transplant
@@ -36,11 +36,11 @@ T1CE = SEQUENCES.index("t1ce")
 MEASURES = ("mae", "psnr", "ssim")
 
 
-class Evaluation:
+class SubjectEvaluation:
     """Measure a generator on held-out subjects, write the results and print a table.
 
     ``<output_dir>/evaluation/metrics.json`` holds everything, ``per_subject.csv`` the fidelity of each subject,
-    region and sequence, ``per_pair.csv`` the contrasts of each moved tumour.
+    region and sequence, ``per_pair.csv`` the contrasts of each moved tumor.
 
     Args:
         network: the generator with its weights, on ``device``.
@@ -51,7 +51,7 @@ class Evaluation:
         device: of the network.
         output_dir: where ``evaluation/`` is made.
         seed: of the order of pairs.
-        max_pairs: most tumours that are moved.
+        max_pairs: most tumors that are moved.
         cache: of the preprocessed subjects: ``memory``, ``disk`` or ``none``.
     """
 
@@ -82,23 +82,23 @@ class Evaluation:
         """All three measurements, the last upon the first; returns what ``metrics.json`` says."""
         own, real, synthetic, before = [], [], [], []
         for subject in self.subjects:
-            fake = self.synthesise(subject, subject["label"])
+            fake = self.synthesize(subject, subject["label"])
             self.own_t1ce[subject["subject"]] = fake[T1CE].copy()
             own += self.fidelity(subject, fake)
             label = as_array(subject["label"])[0]
-            real.append(tumour_features(as_array(subject["image"]), label))
-            synthetic.append(tumour_features(fake, label))
+            real.append(tumor_features(as_array(subject["image"]), label))
+            synthetic.append(tumor_features(fake, label))
             before.append((self.own_contrast(subject, as_array(subject["image"])), self.own_contrast(subject, fake)))
-        pairs = self.move_tumours()
+        pairs = self.move_tumors()
         result = {
             "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch")},
             "version": __version__,
             "settings": self.settings,
             "seed": self.seed,
             "subjects": [subject["subject"] for subject in self.subjects],
-            "fidelity": summarise_fidelity(own),
+            "fidelity": summarize_fidelity(own),
             "diversity": diversity(np.stack(real), np.stack(synthetic)),
-            "obedience": summarise_obedience(before, pairs),
+            "obedience": summarize_obedience(before, pairs),
         }
         write_json(self.folder / "metrics.json", _finite(result))
         write_csv(self.folder / "per_subject.csv", own)
@@ -107,16 +107,16 @@ class Evaluation:
         return result
 
     @torch.no_grad()
-    def synthesise(self, subject: Mapping[str, Any], label: torch.Tensor) -> np.ndarray:
-        """The generator's image `(4, X, Y, Z)` of tumour ``label`` `(1, X, Y, Z)` in the subject's brain."""
+    def synthesize(self, subject: Mapping[str, Any], label: torch.Tensor) -> np.ndarray:
+        """The generator's image `(4, X, Y, Z)` of tumor ``label`` `(1, X, Y, Z)` in the subject's brain."""
         condition = self.encode(self.semantic({**subject, "moved": label}))["condition"]
         return as_array(self.inferer(condition.as_tensor()[None].to(self.device), self.network)[0].cpu())
 
     def fidelity(self, subject: Mapping[str, Any], fake: np.ndarray) -> list[dict[str, Any]]:
         """One row a region and sequence: MAE, PSNR and SSIM of ``fake`` against the subject's MRI."""
         truth = as_array(subject["image"])
-        brain, tumour = (torch.from_numpy(as_array(subject[key])[0] > 0) for key in ("brain", "label"))
-        found = fidelity(torch.from_numpy(fake), torch.from_numpy(truth), {"brain": brain, "tumour": brain & tumour})
+        brain, tumor = (torch.from_numpy(as_array(subject[key])[0] > 0) for key in ("brain", "label"))
+        found = fidelity(torch.from_numpy(fake), torch.from_numpy(truth), {"brain": brain, "tumor": brain & tumor})
         return [
             {"subject": subject["subject"], "region": region, "sequence": name}
             | {measure: float(values[measure][channel]) for measure in MEASURES}
@@ -129,10 +129,10 @@ class Evaluation:
         label, brain, spacing = self.geometry(subject)
         return contrast(image[T1CE], label == ENHANCING, shell(label > 0, brain, spacing))
 
-    def move_tumours(self) -> list[dict[str, Any]]:
-        """One row a pair: contrasts at the new place, and at the old place with and without its tumour.
+    def move_tumors(self) -> list[dict[str, Any]]:
+        """One row a pair: contrasts at the new place, and at the old place with and without its tumor.
 
-        Pairs that keep less of the tumour than ``min_kept``, and would not be synthesised, are skipped.
+        Pairs that keep less of the tumor than ``min_kept``, and would not be synthesized, are skipped.
         """
         rows: list[dict[str, Any]] = []
         if len(self.subjects) < 2:
@@ -145,14 +145,14 @@ class Evaluation:
         return rows
 
     def move(self, subject: Mapping[str, Any], donor: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The donor's tumour in the subject's brain, in place of its own; None where too little is kept."""
+        """The donor's tumor in the subject's brain, in place of its own; None where too little is kept."""
         old, brain, spacing = self.geometry(subject)
         giver = as_array(donor["label"])[0], as_array(donor["label"].affine), as_array(donor["brain"])[0] > 0
         new, kept = transplant(*giver, brain, as_array(subject["brain"].affine), self.settings["align"])
         if kept < self.settings["min_kept"] or not new.any():
             return None
         label = MetaTensor(torch.from_numpy(new[None]), affine=subject["brain"].affine)
-        moved, still = self.synthesise(subject, label)[T1CE], self.own_t1ce[subject["subject"]]
+        moved, still = self.synthesize(subject, label)[T1CE], self.own_t1ce[subject["subject"]]
         healthy = brain & (old == 0) & (new == 0)
         left = (old == ENHANCING) & (new == 0)
         at_new, at_old = shell(new > 0, healthy, spacing), shell(old > 0, healthy, spacing)
@@ -173,7 +173,7 @@ class Evaluation:
         return as_array(subject["label"])[0], as_array(subject["brain"])[0] > 0, spacing
 
 
-def summarise_fidelity(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def summarize_fidelity(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and sd over subjects, by region, sequence and measure."""
     rows = list(rows)
     return {
@@ -184,21 +184,21 @@ def summarise_fidelity(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             }
             for name in SEQUENCES
         }
-        for region in ("brain", "tumour")
+        for region in ("brain", "tumor")
     }
 
 
-def summarise_obedience(before: Iterable[tuple[float, float]], pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Whether moved tumours appear at the place in the label and disappear from their old place.
+def summarize_obedience(before: Iterable[tuple[float, float]], pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Whether moved tumors appear at the place in the label and disappear from their old place.
 
     Args:
-        before: for each subject the t1ce contrast of its own enhancing part: in its MRI, and synthesised.
-        pairs: of :meth:`Evaluation.move_tumours`.
+        before: for each subject the t1ce contrast of its own enhancing part: in its MRI, and synthesized.
+        pairs: of :meth:`Evaluation.move_tumors`.
 
     Returns:
-        ``real`` and ``own_label``, contrasts on unmoved tumours; ``right_sign``, the share of pairs whose contrast at
+        ``real`` and ``own_label``, contrasts on unmoved tumors; ``right_sign``, the share of pairs whose contrast at
         the new place has the sign of the mean real one, of ``measured`` pairs; ``left``, the share of pairs whose
-        contrast at the old place fell below half of what it was with the tumour there, of ``measured_left`` pairs.
+        contrast at the old place fell below half of what it was with the tumor there, of ``measured_left`` pairs.
         Shares are None where no pair could be measured.
     """
     before = list(before)
@@ -230,21 +230,21 @@ def table(result: Mapping[str, Any]) -> str:
             lines.append(f"  {f'{region} {measure.upper()}{unit}':16}{cells}")
     spread, moved = result["diversity"], result["obedience"]
     lines += [
-        "\nDiversity of the tumours beside the real ones (1: as diverse)",
+        "\nDiversity of the tumors beside the real ones (1: as diverse)",
         f"  spread of intensities over subjects   {_number(spread['sd_ratio'])}",
         f"  mean distance between two subjects    {_number(spread['distance']['ratio'])}",
-        "\nObedience: t1ce contrast of the enhancing part against the brain around the tumour",
+        "\nObedience: t1ce contrast of the enhancing part against the brain around the tumor",
         f"  real subjects                         {mean_sd_text(moved['real'])}",
         f"  synthetic, own label                  {mean_sd_text(moved['own_label'])}",
-        f"  moved tumour, new place               {mean_sd_text(moved['new_place'])}",
+        f"  moved tumor, new place               {mean_sd_text(moved['new_place'])}",
         f"  the same place without it             {mean_sd_text(moved['new_place_without'])}",
-        f"  moved tumour, old place               {mean_sd_text(moved['old_place'])}",
+        f"  moved tumor, old place               {mean_sd_text(moved['old_place'])}",
         f"  the same place with it                {mean_sd_text(moved['old_place_with'])}",
         f"  the sign of the real contrast in      {_percent(moved['right_sign'])} of {moved['measured']} pairs",
         f"  the old place at below half in        {_percent(moved['left'])} of {moved['measured_left']} pairs",
     ]
     if not moved["pairs"]:
-        lines.append("  (no pair of held-out subjects to move a tumour between)")
+        lines.append("  (no pair of held-out subjects to move a tumor between)")
     return "\n".join(lines)
 
 

@@ -9,44 +9,44 @@ import torch
 from monai.transforms import Compose, CopyItemsd, Lambdad, LoadImaged, SelectItemsd
 
 from mrsynth.errors import UserError
-from mrsynth.synthesis import OWN_TUMOUR, InpaintingWeightd, OwnScaled
+from mrsynth.synthesis import OWN_TUMOR, InpaintingWeightd, OwnScaled
 from mrsynth.transforms import CopyPasted, CropResampled, EncodeSemanticd, RescaleInsideBraind, SemanticLabeld
 
 from .preprocessing import Rename, to_grid
 
-LABELS = {"replace": "the donor's tumour", "keep": "the donor's tumour over the recipient's own"}
-"""Content of the label for each value of ``own_tumour``."""
+LABELS = {"replace": "the donor's tumor", "keep": "the donor's tumor over the recipient's own"}
+"""Content of the label for each value of ``own_tumor``."""
 
-COMPOSE = ("brain", "tumour")
-"""A whole new brain, or the tumour alone, inpainted into the recipient's own MRI."""
+COMPOSE = ("brain", "tumor")
+"""A whole new brain, or the tumor alone, inpainted into the recipient's own MRI."""
 
 
 def composed(
-    settings: Mapping[str, Any], compose: str, own_tumour: str, blend: float, variety: float = 0.0
+    settings: Mapping[str, Any], compose: str, own_tumor: str, blend: float, variety: float = 0.0
 ) -> dict[str, Any]:
     """Settings in the sidecar of a subject: ``settings``, and those of variety and inpainting where they are used.
 
     Raises:
-        UserError: an unknown value, or a tumour kept in a brain that is not.
+        UserError: an unknown value, or a tumor kept in a brain that is not.
     """
     if compose not in COMPOSE:
         raise UserError(
-            f"compose: one of {COMPOSE}", repr(compose), "compose", "give --compose brain or --compose tumour"
+            f"compose: one of {COMPOSE}", repr(compose), "compose", "give --compose brain or --compose tumor"
         )
     varied = {**settings, "variety": variety} if variety else dict(settings)
     if compose == "brain":
-        if own_tumour != OWN_TUMOUR[0]:
-            raise UserError("compose: tumour", f"own_tumour: {own_tumour}", "own_tumour", "add --compose tumour")
+        if own_tumor != OWN_TUMOR[0]:
+            raise UserError("compose: tumor", f"own_tumor: {own_tumor}", "own_tumor", "add --compose tumor")
         return varied
-    facts = {"compose": compose, "own_tumour": own_tumour, "blend": blend, "label": LABELS.get(own_tumour)}
-    return {**varied, "image": "the generator's tumour in the recipient's MRI", **facts}
+    facts = {"compose": compose, "own_tumor": own_tumor, "blend": blend, "label": LABELS.get(own_tumor)}
+    return {**varied, "image": "the generator's tumor in the recipient's MRI", **facts}
 
 
 def from_pair(
     settings: Mapping[str, Any],
     grid: str = "native",
     compose: str = "brain",
-    own_tumour: str = "replace",
+    own_tumor: str = "replace",
     blend: float = 2.0,
 ) -> Compose:
     """From a native recipient with ``transplanted`` to the generator's input ``image`` and what goes with it.
@@ -55,14 +55,14 @@ def from_pair(
         settings: those of :func:`mrsynth.settings.trained`.
         grid: that is written; what is inpainted into is on it.
         compose: one of :data:`COMPOSE`.
-        own_tumour: see :class:`mrsynth.synthesis.InpaintingWeightd`.
+        own_tumor: see :class:`mrsynth.synthesis.InpaintingWeightd`.
         blend: the same.
     """
     names = ("spatial_size", "crop", "intensities", "condition", "interpolation")
     cut, *rest = to_grid(*[settings[name] for name in names], labels=("label", "transplanted"))
     keys = ["condition", "brain", "transplanted", "native", "subject"]
     steps = [cut, *rest]
-    if compose == "tumour":
+    if compose == "tumor":
         own = CopyItemsd(
             ["image", "label", "brain", "transplanted"], names=["own_image", "own_label", "own_brain", "laid"]
         )
@@ -71,8 +71,8 @@ def from_pair(
             "own_image", "own_brain", mode=settings["intensities"], ends_from=("image", "brain")
         )
         steps = [own, cut, scaled, *rest] if grid == "native" else [cut, *rest, own]
-        steps.append(InpaintingWeightd(own_tumour, blend))
-        keys += ["own_image", "generated", *(["label"] if own_tumour == "keep" else [])]
+        steps.append(InpaintingWeightd(own_tumor, blend))
+        keys += ["own_image", "generated", *(["label"] if own_tumor == "keep" else [])]
     return Compose(
         [
             *steps,
@@ -95,19 +95,19 @@ def copied(settings: Mapping[str, Any], edge: float) -> dict[str, Any]:
         settings: with the keys of :data:`COPIED`.
         edge: see :func:`mrsynth.transforms.copy_paste.copy_paste`.
     """
-    facts = {"image": "copy-paste: the donor's tumour in the recipient's MRI", "label": LABELS["keep"], "edge": edge}
+    facts = {"image": "copy-paste: the donor's tumor in the recipient's MRI", "label": LABELS["keep"], "edge": edge}
     return {**{name: settings[name] for name in COPIED}, **facts}
 
 
 def copy_pasted(settings: Mapping[str, Any], edge: float, grid: str) -> Compose:
     """From a native recipient with ``transplanted`` and ``donor`` to the ``image`` and ``label`` that are written.
 
-    The training grid decides which pairs keep enough of the tumour, whatever ``grid`` is, so that these are the
+    The training grid decides which pairs keep enough of the tumor, whatever ``grid`` is, so that these are the
     generator's pairs.
 
     Args:
         settings: with the keys of :data:`COPIED`.
-        edge: softness of the tumour's edge, in mm.
+        edge: softness of the tumor's edge, in mm.
         grid: ``native`` or ``training``.
     """
     keys, kinds = ["transplanted"], ["nearest"]

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from mrsynth.errors import UserError
 from mrsynth.networks import add_spectral_norm
 
-SPECTRAL_NORM = ("none", "critic", "both")
+SPECTRAL_NORM = ("none", "discriminator", "both")
 
 
 def check_grid(spatial_size: tuple[int, ...] | list[int], stride: int) -> None:
@@ -26,7 +26,7 @@ def check_grid(spatial_size: tuple[int, ...] | list[int], stride: int) -> None:
     if not isinstance(spatial_size, (list, tuple)) or len(spatial_size) != 3:
         raise UserError("three sides X, Y, Z", str(spatial_size), "spatial_size", 'give for instance "[48,56,48]"')
     sizes = [int(n) for n in spatial_size]
-    # on the coarsest level a single voxel would be left, which instance norm cannot normalise
+    # on the coarsest level a single voxel would be left, which instance norm cannot normalize
     if any(n % stride or n < stride for n in sizes) or set(sizes) == {stride}:
         fitting = [max(2 * stride, round(n / stride) * stride) for n in sizes]
         raise UserError(
@@ -38,12 +38,12 @@ def check_grid(spatial_size: tuple[int, ...] | list[int], stride: int) -> None:
 
 
 def check_crop(size: list[int], spatial_size: list[int], stride: int) -> list[int]:
-    """The size of a critic's crop, refused where it does not lie in the grid or leaves the critic a single voxel.
+    """The size of a discriminator's crop: inside the grid, and large enough for several voxels of logits.
 
     Args:
         size: X, Y, Z of the crop.
         spatial_size: of the grid.
-        stride: of the critic.
+        stride: of the discriminator.
 
     Raises:
         UserError: as said.
@@ -148,8 +148,8 @@ class UNetGenerator(nn.Module):
         return torch.tanh(self.head(x))  # 4 x 240 x 240 x 64
 
 
-class PatchCritic(nn.Module):
-    """PatchGAN critic: the U-Net's encoder on image and label, then one logit a patch (section 2.4, figure 6).
+class PatchDiscriminator(nn.Module):
+    """PatchGAN discriminator: the U-Net's encoder on image and label, then one logit a patch (section 2.4, figure 6).
 
     Called with the image `(B, 4, X, Y, Z)` and the condition `(B, K, X, Y, Z)`; returns logits
     `(B, 1, X/8, Y/8, Z/8)` at four levels.
@@ -191,7 +191,7 @@ class PatchCritic(nn.Module):
 
 
 class _SpadeBlock(nn.Module):
-    """Residual block whose two normalisations take scale and shift from the label at their own resolution."""
+    """Residual block whose two normalizations take scale and shift from the label at their own resolution."""
 
     def __init__(
         self, in_channels: int, out_channels: int, label_channels: int, hidden: int, checkpointing: bool
@@ -217,13 +217,13 @@ class _SpadeBlock(nn.Module):
 
 
 PALETTE_GAIN = 5.0
-"""Factor of the class values, so that an optimiser whose steps are small against 1 finds them early."""
+"""Factor of the class values, so that an optimizer whose steps are small against 1 finds them early."""
 
 
 class SpadeGenerator(nn.Module):
     """Generator that is steered by the label at every level (Park 2019, "Semantic image synthesis with SPADE").
 
-    Instance norm right after a label map washes its values out; here the normalised activations get scale and
+    Instance norm right after a label map washes its values out; here the normalized activations get scale and
     shift back from the label itself, at each resolution. What the levels make is added to one learned value for each
     class and sequence, so that anatomy stands at full resolution from the first iterations on. Where the label says
     background the output is exactly -1.
@@ -277,7 +277,7 @@ class SpadeGenerator(nn.Module):
         for step, block in enumerate(self.blocks):
             label = labels[len(labels) - 1 - step]
             if step > 0:
-                # smooth: nearest neighbours leave the coarse grid's blocks visible in homogeneous tissue
+                # smooth: nearest neighbors leave the coarse grid's blocks visible in homogeneous tissue
                 x = F.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
             x = block(x, label)
         x = torch.tanh(self.head(F.leaky_relu(x, 0.2)) + self.palette_gain * self.palette(image))
@@ -299,7 +299,7 @@ def build_generator(
     """The generator that a config names: ``unet`` or ``spade``, for a grid that is checked.
 
     Args:
-        spectral_norm: ``none``, ``critic`` or ``both``; only ``both`` concerns the generator.
+        spectral_norm: ``none``, ``discriminator`` or ``both``; only ``both`` concerns the generator.
 
     Raises:
         UserError: an unknown kind or setting, or a grid that does not divide.
@@ -316,7 +316,7 @@ def build_generator(
             f"spectral_norm: one of {SPECTRAL_NORM}",
             repr(spectral_norm),
             "spectral_norm",
-            "give --spectral_norm critic",
+            "give --spectral_norm discriminator",
         )
     network = GENERATORS[kind](
         in_channels=in_channels,

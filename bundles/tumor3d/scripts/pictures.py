@@ -11,12 +11,12 @@ from monai.transforms import Compose
 from torch import nn
 
 from mrsynth.conventions import SEQUENCES
-from mrsynth.training import Montage, Row, SeededDataset, tumour_centre
+from mrsynth.training import Montage, MontageRow, SeededDataset, tumor_center
 from mrsynth.transforms.geometry import as_array
 
 
-class FixedSubjects:
-    """Real MRI, the generator's image of the same label, and its image of a donor's tumour in the same brain.
+class SynthesisMontage:
+    """Real MRI, the generator's image of the same label, and its image of a donor's tumor in the same brain.
 
     Args:
         network: the generator that is shown, in evaluation mode.
@@ -55,16 +55,16 @@ class FixedSubjects:
         for item in self.items:
             own, fused = as_array(item["label"])[0], as_array(item["transplanted"])[0]
             spacing = tuple(float(s) for s in np.linalg.norm(as_array(item["image"].affine)[:3, :3], axis=0))
-            own_image = self._synthesise(item["own_condition"])
-            fused_image = self._synthesise(item["fused_condition"])
+            own_image = self._synthesize(item["own_condition"])
+            fused_image = self._synthesize(item["fused_condition"])
             rows += [
-                Row("real", as_array(item["image"]), None, spacing, tumour_centre(own)),
-                Row("synthetic,\nown label", own_image, None, spacing, tumour_centre(own)),
-                Row("synthetic,\ndonor's tumour", fused_image, None, spacing, tumour_centre(fused)),
-                Row("its label", fused_image, fused, spacing, tumour_centre(fused)),
+                MontageRow("real", as_array(item["image"]), None, spacing, tumor_center(own)),
+                MontageRow("synthetic,\nown label", own_image, None, spacing, tumor_center(own)),
+                MontageRow("synthetic,\ndonor's tumor", fused_image, None, spacing, tumor_center(fused)),
+                MontageRow("its label", fused_image, fused, spacing, tumor_center(fused)),
             ]
         return Montage(rows, SEQUENCES)
 
-    def _synthesise(self, condition: torch.Tensor) -> np.ndarray:
+    def _synthesize(self, condition: torch.Tensor) -> np.ndarray:
         image = torch.as_tensor(condition)[None].to(self.device)
         return self.inferer(image, self.network)[0].float().cpu().numpy()

@@ -22,7 +22,7 @@ from mrsynth.transforms import (
     TumorTransplantd,
     condition_values,
 )
-from mrsynth.transforms.semantic import TUMOUR
+from mrsynth.transforms.semantic import TUMOR
 
 ENCODINGS = ("one_hot", "values")
 
@@ -43,19 +43,19 @@ def label_channels(condition: str, label_encoding: str) -> int:
     return len(condition_values(condition)) if label_encoding == "one_hot" else 1
 
 
-def tumour_finder(condition: str, label_encoding: str) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A function that finds the tumour in the networks' condition: `(B, K, X, Y, Z)` to bool `(B, X, Y, Z)`.
+def tumor_finder(condition: str, label_encoding: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A function that finds the tumor in the networks' condition: `(B, K, X, Y, Z)` to bool `(B, X, Y, Z)`.
 
     Raises:
         UserError: an unknown condition or encoding.
     """
     one_hot = label_channels(condition, label_encoding) > 1
-    channels = [index for index, value in enumerate(condition_values(condition)) if value in TUMOUR]
+    channels = [index for index, value in enumerate(condition_values(condition)) if value in TUMOR]
 
     def find(semantic: torch.Tensor) -> torch.Tensor:
         if one_hot:
             return semantic[:, channels].amax(dim=1) > 0.5
-        return torch.isin(semantic[:, 0].round(), torch.tensor(TUMOUR, device=semantic.device, dtype=semantic.dtype))
+        return torch.isin(semantic[:, 0].round(), torch.tensor(TUMOR, device=semantic.device, dtype=semantic.dtype))
 
     return find
 
@@ -104,7 +104,7 @@ def transplanting(condition: str, label_encoding: str, align: bool, min_kept: fl
         condition: ``tissue`` or ``mask``.
         label_encoding: ``one_hot`` or ``values`` (the thesis's single channel).
         align: map the donor's brain box onto the recipient's.
-        min_kept: a transplant that keeps less of the tumour is redrawn; 0 redraws none.
+        min_kept: a transplant that keeps less of the tumor is redrawn; 0 redraws none.
         flip: probability that the recipient is mirrored left to right.
     """
     tissue = ["tissue"] if condition == "tissue" else []
@@ -127,8 +127,8 @@ def own_label(condition: str, label_encoding: str) -> Compose:
         [
             SemanticLabeld(["label"], ["own_condition"], condition),
             EncodeSemanticd(["own_condition"], condition, label_encoding == "one_hot"),
-            CopyItemsd(["image", "label", "own_condition"], names=["truth", "tumour", "condition"]),
-            SelectItemsd(["truth", "tumour", "condition", "brain", "subject"]),
+            CopyItemsd(["image", "label", "own_condition"], names=["truth", "tumor", "condition"]),
+            SelectItemsd(["truth", "tumor", "condition", "brain", "subject"]),
             Rename({"condition": "image", "truth": "label"}),
         ]
     )

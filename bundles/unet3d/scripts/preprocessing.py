@@ -37,7 +37,7 @@ def with_voxels(
     patch_size: Sequence[int],
     interpolation: str = "linear",
 ) -> Compose:
-    """Deterministic part: a subject at least as large as a patch, and where its tumour and its brain are.
+    """Deterministic part: a subject at least as large as a patch, and where its tumor and its brain are.
 
     Args:
         spatial_size: see :func:`mrsynth.segmentation.preprocessing`.
@@ -58,11 +58,11 @@ def with_voxels(
 
 
 def patches(patch_size: Sequence[int], foreground: float, augmentation: str) -> Compose:
-    """Random part: one patch of a subject, its centre in the tumour with probability ``foreground``.
+    """Random part: one patch of a subject, its center in the tumor with probability ``foreground``.
 
     Args:
         patch_size: X, Y, Z.
-        foreground: else the centre is anywhere else in the brain; nnU-Net takes a third.
+        foreground: else the center is anywhere else in the brain; nnU-Net takes a third.
         augmentation: ``none`` or ``usual``: rotation, scaling, translation and elastic deformation as
             :func:`mrsynth.transforms.usual_augmentation`, flips, noise, blur, brightness, contrast.
     """

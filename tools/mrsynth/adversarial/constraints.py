@@ -1,4 +1,4 @@
-"""Constraints on the critic. Spectral norm is a property of the network: ``mrsynth.networks.add_spectral_norm``."""
+"""Constraints on the discriminator. Spectral norm belongs to the network: ``mrsynth.networks.add_spectral_norm``."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mrsynth.adversarial.rounds import Play
+from mrsynth.adversarial.rounds import GameBatch
 from mrsynth.errors import UserError
 
 
 class Constraint:
     """No constraint; the base of the others."""
 
-    def penalty(self, critic: Callable[..., Any], play: Play, fake: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Terms that are added to the critic's loss before its one backward pass, by name."""
+    def penalty(
+        self, discriminator: Callable[..., Any], batch: GameBatch, fake: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Terms that are added to the discriminator's loss before its one backward pass, by name."""
         return {}
 
-    def after_step(self, critic: nn.Module) -> None:
-        """Called after each step of the critic's optimiser."""
+    def after_step(self, discriminator: nn.Module) -> None:
+        """Called after each step of the discriminator's optimizer."""
 
 
 class WeightClipping(Constraint):
-    """Clamp every parameter of the critic to [-bound, bound] after its step (Arjovsky 2017, algorithm 1)."""
+    """Clamp every parameter of the discriminator to [-bound, bound] after its step (Arjovsky 2017, algorithm 1)."""
 
     def __init__(self, bound: float = 0.01) -> None:
         self.bound = bound
 
     @torch.no_grad()
-    def after_step(self, critic: nn.Module) -> None:
-        for parameter in critic.parameters():
+    def after_step(self, discriminator: nn.Module) -> None:
+        for parameter in discriminator.parameters():
             parameter.clamp_(-self.bound, self.bound)
 
 
 class GradientPenalty(Constraint):
     """Squared distance to 1 of the gradient's norm between real and fake (Gulrajani 2017, equation 3).
 
-    Computed in float32. It joins the critic's loss before the backward pass, so that a distributed run
-    synchronises it.
+    Computed in float32. It joins the discriminator's loss before the backward pass, so that a distributed run
+    synchronizes it.
 
     Args:
         weight: factor of the penalty.
@@ -49,12 +51,16 @@ class GradientPenalty(Constraint):
     def __init__(self, weight: float = 10.0) -> None:
         self.weight = weight
 
-    def penalty(self, critic: Callable[..., Any], play: Play, fake: torch.Tensor) -> dict[str, torch.Tensor]:
-        real = play.real.float()
+    def penalty(
+        self, discriminator: Callable[..., Any], batch: GameBatch, fake: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        real = batch.real.float()
         share = torch.rand(real.shape[0], *[1] * (real.dim() - 1)).to(real.device)
         between = (share * real + (1 - share) * fake.detach().float()[: real.shape[0]]).requires_grad_()
         with torch.autocast(real.device.type, enabled=False):
-            parts = by_part(critic(between) if play.real_condition is None else critic(between, play.real_condition))
+            parts = by_part(
+                discriminator(between) if batch.real_condition is None else discriminator(between, batch.real_condition)
+            )
             gradients = {
                 part: torch.autograd.grad(logits.sum(), between, create_graph=True)[0] for part, logits in parts.items()
             }
@@ -65,8 +71,9 @@ class GradientPenalty(Constraint):
 class MatchingAware(Constraint):
     """Real images beside another class than their own must be called fake (Reed 2016, section 4.1).
 
-    A critic that is shown a class may ignore it where images alone tell real from fake; with this it may not. For a
-    :class:`~mrsynth.adversarial.ClassRound` that conditions the critic, and logits of binary cross-entropy.
+    Without this term a discriminator may ignore the class it is shown where the image alone separates real from fake.
+    Use it with a :class:`~mrsynth.adversarial.ClassRound` that conditions the discriminator, and with logits of binary
+    cross-entropy.
 
     Args:
         weight: factor of the term; Reed gives both kinds of fakes a half, here what was generated keeps its 1.
@@ -75,19 +82,21 @@ class MatchingAware(Constraint):
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight
 
-    def penalty(self, critic: Callable[..., Any], play: Play, fake: torch.Tensor) -> dict[str, torch.Tensor]:
-        if play.real_condition is None or play.real_condition.shape[1] < 2:
+    def penalty(
+        self, discriminator: Callable[..., Any], batch: GameBatch, fake: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        if batch.real_condition is None or batch.real_condition.shape[1] < 2:
             raise UserError(
-                "a critic that is shown one of two classes or more",
-                "no class" if play.real_condition is None else "one class",
+                "a discriminator that is shown one of two classes or more",
+                "no class" if batch.real_condition is None else "one class",
                 "MatchingAware",
                 "set condition_critic, or take this constraint away",
             )
-        shift = int(torch.randint(1, play.real_condition.shape[1], ()))
-        parts = by_part(critic(play.real, play.real_condition.roll(shift, dims=1)))
+        shift = int(torch.randint(1, batch.real_condition.shape[1], ()))
+        parts = by_part(discriminator(batch.real, batch.real_condition.roll(shift, dims=1)))
         return {f"{part}mismatch": self.weight * F.softplus(logits.float()).mean() for part, logits in parts.items()}
 
 
 def by_part(logits: torch.Tensor | Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    """What a critic returns, by the prefix of its losses' names: of several parts, or of one, which has none."""
+    """What a discriminator returns, by the prefix of its losses' names: of several parts, or of one, which has none."""
     return logits if isinstance(logits, Mapping) else {"": logits}

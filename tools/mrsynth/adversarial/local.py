@@ -1,4 +1,4 @@
-"""A second critic that sees the tumour alone: a crop around it, at full resolution (Iizuka 2017's local critic)."""
+"""A local discriminator (Iizuka 2017): it sees a crop around the tumor at full resolution."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from torch import nn
 from mrsynth.errors import UserError
 
 
-class LocalCritic(nn.Module):
-    """Two critics in one: ``whole`` on the whole volume, ``local`` on a crop of fixed size around the tumour.
+class LocalDiscriminator(nn.Module):
+    """Two discriminators in one: ``whole`` on the whole volume, ``local`` on a crop of fixed size around the tumor.
 
-    Where the tumour is follows from the condition, so that what is real is the subject's tumour in its own MRI and
-    what is fake the generator's, wherever it was asked for one. The crop's middle is the tumour's median along each
-    axis (not its box's middle, which a far satellite would move off the tumour), or as near to it as the crop can lie
-    inside the grid; a volume without a tumour is cropped in its middle.
+    Where the tumor is follows from the condition, so that what is real is the subject's tumor in its own MRI and
+    what is fake the generator's, wherever it was asked for one. The crop's middle is the tumor's median along each
+    axis (not its box's middle, which a far satellite would move off the tumor), or as near to it as the crop can lie
+    inside the grid; a volume without a tumor is cropped in its middle.
 
-    Called as a critic is; returns the logits of both by the prefix of their losses' names, ``""`` and ``local_``.
+    Call it like any discriminator. It returns the logits of both, by the prefix of their losses' names: ``""`` and
+    ``local_``.
 
     Args:
-        whole: critic of image and condition.
+        whole: discriminator of image and condition.
         local: another.
         size: X, Y, Z of the crop.
-        find: from the condition `(B, K, X, Y, Z)` to the tumour, bool `(B, X, Y, Z)`.
+        find: from the condition `(B, K, X, Y, Z)` to the tumor, bool `(B, X, Y, Z)`.
 
     Raises:
         UserError: a crop of no size, or (when called) larger than the grid.

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 
 @dataclass
-class Play:
+class GameBatch:
     """One round, tensors batch-first.
 
     Attributes:
-        real: what the critic must call real, `(B, C, ...)`.
+        real: what the discriminator must call real, `(B, C, ...)`.
         generator_input: what the generator maps to a fake, `(F, ...)`; F may differ from B.
-        real_condition: shown to the critic beside ``real``; None where it sees the image alone.
+        real_condition: shown to the discriminator beside ``real``; None where it sees the image alone.
         fake_condition: shown beside the fake.
         target: truth for the fake where one is known, `(F, C, ...)`.
         target_weight: weight of each voxel of ``target``, `(F, 1, ...)`; 0 where the truth is not known.
@@ -50,22 +50,22 @@ class LatentRound:
     def __init__(self, latent_size: int, image_key: str = "image") -> None:
         self.latent_size, self.image_key = latent_size, image_key
 
-    def __call__(self, batch: Mapping[str, Any], device: torch.device) -> Play:
+    def __call__(self, batch: Mapping[str, Any], device: torch.device) -> GameBatch:
         real = tensor(batch, self.image_key, device)
-        return Play(real, torch.randn(real.shape[0], self.latent_size).to(device))
+        return GameBatch(real, torch.randn(real.shape[0], self.latent_size).to(device))
 
 
 class ClassRound:
     """Images from noise beside a one-hot class (Haarburger 2019).
 
-    The critic sees the class as constant channels if ``condition_critic``; the paper's sees the image alone.
+    The discriminator sees the class as constant channels if ``condition_critic``; the paper's sees the image alone.
 
     Args:
         latent_size: length of the noise.
         classes: number of classes.
         image_key: the real images.
         class_key: their class, integer `(B,)`; fakes are made of the same classes.
-        condition_critic: show the class to the critic.
+        condition_critic: show the class to the discriminator.
     """
 
     def __init__(
@@ -79,69 +79,69 @@ class ClassRound:
         self.latent_size, self.classes = latent_size, classes
         self.image_key, self.class_key, self.condition_critic = image_key, class_key, condition_critic
 
-    def __call__(self, batch: Mapping[str, Any], device: torch.device) -> Play:
+    def __call__(self, batch: Mapping[str, Any], device: torch.device) -> GameBatch:
         real = tensor(batch, self.image_key, device)
         one_hot = F.one_hot(tensor(batch, self.class_key, device).long().flatten(), self.classes).float()
         noise = torch.randn(real.shape[0], self.latent_size).to(device)
         condition = None
         if self.condition_critic:
             condition = one_hot.view(*one_hot.shape, *[1] * (real.dim() - 2)).expand(-1, -1, *real.shape[2:])
-        return Play(real, torch.cat([noise, one_hot], dim=1), condition, condition)
+        return GameBatch(real, torch.cat([noise, one_hot], dim=1), condition, condition)
 
 
 class TranslationRound:
     """Image to image, the truth known everywhere (Shin 2018; Isola 2017).
 
     Args:
-        input_key: what the generator is given and the critic sees beside real and fake.
+        input_key: what the generator is given and the discriminator sees beside real and fake.
         image_key: the truth.
     """
 
     def __init__(self, input_key: str, image_key: str = "image") -> None:
         self.input_key, self.image_key = input_key, image_key
 
-    def __call__(self, batch: Mapping[str, Any], device: torch.device) -> Play:
+    def __call__(self, batch: Mapping[str, Any], device: torch.device) -> GameBatch:
         real, condition = tensor(batch, self.image_key, device), tensor(batch, self.input_key, device)
-        return Play(real, condition, condition, condition, real, torch.ones_like(real[:, :1]))
+        return GameBatch(real, condition, condition, condition, real, torch.ones_like(real[:, :1]))
 
 
 class TransplantRound:
-    """Real: B's label and B's MRI. Fake: A's tumour in B's brain, and what the generator makes of it.
+    """Real: B's label and B's MRI. Fake: A's tumor in B's brain, and what the generator makes of it.
 
     Doncenco 2022, section 2.5, figures 7 and 8. With ``own_label`` the generator also makes B from B's own label;
-    then the truth is B's MRI, everywhere there, and outside both tumours in the transplant.
+    then the truth is B's MRI, everywhere there, and outside both tumors in the transplant.
 
     Args:
         own_label: add B's own label to the generator's input; the thesis does not.
-        tumour_weight: weight of a voxel inside the tumour against one outside, in ``target_weight``.
+        tumor_weight: weight of a voxel inside the tumor against one outside, in ``target_weight``.
         image_key: B's MRI.
         own_key: B's own label as the networks take it.
-        fused_key: A's tumour in B's brain as the networks take it.
-        label_key: B's tumour label.
-        transplanted_key: A's tumour label on B's grid.
+        fused_key: A's tumor in B's brain as the networks take it.
+        label_key: B's tumor label.
+        transplanted_key: A's tumor label on B's grid.
     """
 
     def __init__(
         self,
         own_label: bool = False,
-        tumour_weight: float = 1.0,
+        tumor_weight: float = 1.0,
         image_key: str = "image",
         own_key: str = "own_condition",
         fused_key: str = "fused_condition",
         label_key: str = "label",
         transplanted_key: str = "transplanted",
     ) -> None:
-        self.own_label, self.tumour_weight = own_label, tumour_weight
+        self.own_label, self.tumor_weight = own_label, tumor_weight
         self.image_key, self.own_key, self.fused_key = image_key, own_key, fused_key
         self.label_key, self.transplanted_key = label_key, transplanted_key
 
-    def __call__(self, batch: Mapping[str, Any], device: torch.device) -> Play:
+    def __call__(self, batch: Mapping[str, Any], device: torch.device) -> GameBatch:
         real = tensor(batch, self.image_key, device)
         own, fused = tensor(batch, self.own_key, device), tensor(batch, self.fused_key, device)
         if not self.own_label:
-            return Play(real, fused, own, fused)
-        tumour = tensor(batch, self.label_key, device) > 0
-        either = tumour | (tensor(batch, self.transplanted_key, device) > 0)
-        weight = torch.cat([1 + (self.tumour_weight - 1) * tumour.float(), (~either).float()])
+            return GameBatch(real, fused, own, fused)
+        tumor = tensor(batch, self.label_key, device) > 0
+        either = tumor | (tensor(batch, self.transplanted_key, device) > 0)
+        weight = torch.cat([1 + (self.tumor_weight - 1) * tumor.float(), (~either).float()])
         both = torch.cat([own, fused])
-        return Play(real, both, own, both, torch.cat([real, real]), weight)
+        return GameBatch(real, both, own, both, torch.cat([real, real]), weight)

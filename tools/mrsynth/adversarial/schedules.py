@@ -10,19 +10,19 @@ from mrsynth.errors import UserError
 class Moves(NamedTuple):
     """Whether each player moves."""
 
-    critic: bool
+    discriminator: bool
     generator: bool
 
 
-class Together:
-    """Both move in every iteration, the critic first."""
+class Simultaneous:
+    """Both move in every iteration, the discriminator first."""
 
     def __call__(self, iteration: int) -> Moves:
         return Moves(True, True)
 
 
-class CriticSteps:
-    """The critic moves every iteration, the generator with every ``n_critic``-th; each iteration is a fresh batch."""
+class DiscriminatorSteps:
+    """The discriminator moves every iteration, the generator every ``n_critic``-th; each has a fresh batch."""
 
     def __init__(self, n_critic: int = 5) -> None:
         if n_critic < 1:
@@ -34,7 +34,7 @@ class CriticSteps:
 
 
 class Alternating:
-    """Strict turns, one move an iteration, the critic in the first (Doncenco 2022, section 2.5)."""
+    """Strict turns, one move an iteration, the discriminator in the first (Doncenco 2022, section 2.5)."""
 
     def __call__(self, iteration: int) -> Moves:
         return Moves(iteration % 2 == 0, iteration % 2 == 1)

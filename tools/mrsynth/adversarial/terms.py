@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mrsynth.adversarial.rounds import Play
+from mrsynth.adversarial.rounds import GameBatch
 from mrsynth.errors import UserError
 from mrsynth.training.precision import Precision
 
@@ -27,7 +27,7 @@ class Term(ABC):
         self.weight = weight
 
     @abstractmethod
-    def __call__(self, play: Play, fake: torch.Tensor) -> torch.Tensor:
+    def __call__(self, batch: GameBatch, fake: torch.Tensor) -> torch.Tensor:
         """Scalar, not yet weighted."""
 
 
@@ -40,19 +40,19 @@ class L1(Term):
 
     name = "l1"
 
-    def __call__(self, play: Play, fake: torch.Tensor) -> torch.Tensor:
-        if play.target is None or play.target_weight is None:
+    def __call__(self, batch: GameBatch, fake: torch.Tensor) -> torch.Tensor:
+        if batch.target is None or batch.target_weight is None:
             raise UserError(
                 "a round that knows the truth", "none", "terms: L1", "choose another round, or leave it out"
             )
-        difference = (fake.float() - play.target.float()).abs() * play.target_weight
-        known = play.target_weight.flatten(1).sum(dim=1) * fake.shape[1]
+        difference = (fake.float() - batch.target.float()).abs() * batch.target_weight
+        known = batch.target_weight.flatten(1).sum(dim=1) * fake.shape[1]
         # the mean of each image first, so that a batch counts the same whole, in parts or over ranks
         return (difference.flatten(1).sum(dim=1) / known.clamp(min=1)).mean()
 
 
 class FeatureMatching(Term):
-    """Mean absolute difference of the critic's features between a subject and its image (Wang 2018, equation 4).
+    """Mean absolute difference of the discriminator's features between a subject and its image (Wang 2018, equation 4).
 
     The truth must be known of the generator's first images, one for each real one: of
     :class:`~mrsynth.adversarial.TransplantRound` with ``own_label`` these are the images of the subjects' own labels.
@@ -60,9 +60,9 @@ class FeatureMatching(Term):
 
     Args:
         weight: factor.
-        critic: whose features are taken; not wrapped for a distributed run.
+        discriminator: whose features are taken; not wrapped for a distributed run.
         layers: names of its submodules, each of which returns a tensor.
-        precision: of the critic's passes; float32 when None.
+        precision: of the discriminator's passes; float32 when None.
 
     Raises:
         UserError: no layer, no such layer, or a round that knows no truth.
@@ -71,31 +71,31 @@ class FeatureMatching(Term):
     name = "feature_matching"
 
     def __init__(
-        self, weight: float, critic: nn.Module, layers: Sequence[str], precision: Precision | None = None
+        self, weight: float, discriminator: nn.Module, layers: Sequence[str], precision: Precision | None = None
     ) -> None:
         super().__init__(weight)
-        modules = dict(critic.named_modules())
+        modules = dict(discriminator.named_modules())
         if not layers or any(layer not in modules for layer in layers):
             raise UserError(
-                f"names of the critic's layers, of {sorted(name for name in modules if name)}",
+                f"names of the discriminator's layers, of {sorted(name for name in modules if name)}",
                 str(list(layers)),
                 "terms: FeatureMatching",
                 "correct the layers",
             )
-        self.critic, self.layers, self.precision = critic, [modules[layer] for layer in layers], precision
+        self.discriminator, self.layers, self.precision = discriminator, [modules[layer] for layer in layers], precision
 
-    def __call__(self, play: Play, fake: torch.Tensor) -> torch.Tensor:
-        if play.target is None:
+    def __call__(self, batch: GameBatch, fake: torch.Tensor) -> torch.Tensor:
+        if batch.target is None:
             raise UserError(
                 "a round that knows the truth",
                 "none",
                 "terms: FeatureMatching",
                 "choose a round with own_label, or leave it out",
             )
-        count = len(play.real)
+        count = len(batch.real)
         with torch.no_grad():
-            wanted = self._features(play.real, play.real_condition)
-        condition = None if play.fake_condition is None else play.fake_condition[:count]
+            wanted = self._features(batch.real, batch.real_condition)
+        condition = None if batch.fake_condition is None else batch.fake_condition[:count]
         found = self._features(fake[:count], condition)
         return torch.stack([(a - b).abs().mean() for a, b in zip(found, wanted, strict=True)]).mean()
 
@@ -108,7 +108,7 @@ class FeatureMatching(Term):
         hooks = [layer.register_forward_hook(keep) for layer in self.layers]
         try:
             with (self.precision or Precision("none", image.device)).autocast():
-                self.critic(image) if condition is None else self.critic(image, condition)
+                self.discriminator(image) if condition is None else self.discriminator(image, condition)
         finally:
             for hook in hooks:
                 hook.remove()

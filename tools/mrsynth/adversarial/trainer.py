@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 
 from mrsynth.adversarial.constraints import Constraint, by_part
 from mrsynth.adversarial.objectives import Objective
-from mrsynth.adversarial.rounds import Play
-from mrsynth.adversarial.schedules import Moves, Together
+from mrsynth.adversarial.rounds import GameBatch
+from mrsynth.adversarial.schedules import Moves, Simultaneous
 from mrsynth.adversarial.terms import Term
 from mrsynth.errors import UserError
 from mrsynth.networks import power_iteration
@@ -27,19 +27,19 @@ from mrsynth.training.sampling import seed_everything
 
 
 class GameEvents(EventEnum):
-    """Fired after a player's optimiser has stepped."""
+    """Fired after a player's optimizer has stepped."""
 
-    CRITIC_MOVED = "critic_moved"
+    DISCRIMINATOR_MOVED = "discriminator_moved"
     GENERATOR_MOVED = "generator_moved"
 
 
 class TwoPlayerTrainer(Trainer):
-    """Train a generator against a critic.
+    """Train a generator against a discriminator.
 
-    Each iteration takes one batch; the schedule says who moves on it. The critic is called as
-    ``discriminator(image, condition)``, or ``discriminator(image)`` where the round gives no condition. A critic of
-    several parts (:class:`~mrsynth.adversarial.LocalCritic`) returns the logits of each by the prefix of its losses'
-    names; the objective then applies to each.
+    Each iteration takes one batch; the schedule says who moves on it. The discriminator is called as
+    ``discriminator(image, condition)``, or ``discriminator(image)`` where the round gives no condition. A discriminator
+    of several parts (:class:`~mrsynth.adversarial.LocalDiscriminator`) returns a dictionary of logits, by the prefix of
+    each part's loss names; the objective applies to each part.
 
     ``state.output`` is, as in MONAI's other trainers, a list of dictionaries, here of one. It holds floats: ``loss``
     (sum over this iteration's moves), ``generator_loss`` and ``discriminator_loss`` (of the latest move of each; NaN
@@ -50,15 +50,16 @@ class TwoPlayerTrainer(Trainer):
         max_epochs: epochs in all, those before a resume included.
         train_data_loader: yields batches, dictionaries.
         generator: network; wrapped for a distributed run here.
-        discriminator: critic, returns logits of any shape, or a dictionary of such.
+        discriminator: network, returns logits of any shape, or a dictionary of such.
         generator_optimizer: over the generator's parameters.
-        discriminator_optimizer: over the critic's.
+        discriminator_optimizer: over the discriminator's.
         objective: the pair of losses.
-        round: a callable (batch, device) to :class:`~mrsynth.adversarial.rounds.Play`.
+        round: a callable (batch, device) to :class:`~mrsynth.adversarial.rounds.GameBatch`.
         schedule: a callable from the iteration's number, from 0, to :class:`~mrsynth.adversarial.schedules.Moves`.
-        constraint: on the critic.
+        constraint: on the discriminator.
         terms: added to the generator's loss.
-        critic_weights: factors of the generator's adversarial loss by the critic's part; 1 where none is named.
+        discriminator_weights: factor of the generator's adversarial loss for each part of the discriminator; 1 by
+            default.
         precision: mixed precision; float32 when None.
         accumulation: a batch is played in this many parts whose gradients are added.
         ema: moving average of the generator, updated after each of its moves.
@@ -76,11 +77,11 @@ class TwoPlayerTrainer(Trainer):
         generator_optimizer: Optimizer,
         discriminator_optimizer: Optimizer,
         objective: Objective,
-        round: Callable[[Mapping[str, Any], torch.device], Play],
+        round: Callable[[Mapping[str, Any], torch.device], GameBatch],
         schedule: Callable[[int], Moves] | None = None,
         constraint: Constraint | None = None,
         terms: Sequence[Term] = (),
-        critic_weights: Mapping[str, float] | None = None,
+        discriminator_weights: Mapping[str, float] | None = None,
         precision: Precision | None = None,
         accumulation: int = 1,
         ema: EMAHandler | None = None,
@@ -102,9 +103,9 @@ class TwoPlayerTrainer(Trainer):
             wrap(discriminator, self.state.device),
         )
         self.generator_optimizer, self.discriminator_optimizer = generator_optimizer, discriminator_optimizer
-        self.objective, self.round, self.schedule = objective, round, schedule or Together()
+        self.objective, self.round, self.schedule = objective, round, schedule or Simultaneous()
         self.constraint, self.terms = constraint or Constraint(), list(terms)
-        self.critic_weights = dict(critic_weights or {})
+        self.discriminator_weights = dict(discriminator_weights or {})
         self.precision = precision or Precision("none", self.state.device)
         self.generator_scaler, self.discriminator_scaler = self.precision.scaler(), self.precision.scaler()
         self.accumulation, self.seed, self.ema = accumulation, seed, ema
@@ -136,7 +137,7 @@ class TwoPlayerTrainer(Trainer):
         iteration = engine.state.iteration - 1
         seed_everything(self.seed, engine.state.rank, iteration)
         moves = self.schedule(iteration)
-        plays = [self.round(part, self.state.device) for part in self._parts(batchdata)]
+        batches = [self.round(part, self.state.device) for part in self._parts(batchdata)]
         self.generator.train()
         self.discriminator.train()
         # held until the next iteration, so that every pass of this one sees the same weights
@@ -144,12 +145,12 @@ class TwoPlayerTrainer(Trainer):
         power_iteration(unwrap(self.discriminator))
         output: dict[str, torch.Tensor] = {}
         shared: torch.Tensor | None = None
-        if moves.critic:
-            if moves.generator and len(plays) == 1:  # one forward pass serves both moves
-                shared = self._generate(self.generator, plays[0])
-            output.update(self._move_critic(plays, shared))
+        if moves.discriminator:
+            if moves.generator and len(batches) == 1:  # one forward pass serves both moves
+                shared = self._generate(self.generator, batches[0])
+            output.update(self._move_discriminator(batches, shared))
         if moves.generator:
-            output.update(self._move_generator(plays, shared))
+            output.update(self._move_generator(batches, shared))
         values = {name: float(value) for name, value in output.items()}
         for name in self.latest:
             self.latest[name] = values.get(name, self.latest[name])
@@ -164,67 +165,70 @@ class TwoPlayerTrainer(Trainer):
         size = len(next(iter(tensors.values())))
         if size % self.accumulation:
             raise UserError(
-                "a batch that accumulation divides",
-                f"{size} and {self.accumulation}",
+                "a batch size that accumulation divides",
+                f"batch_size {size}, accumulation {self.accumulation}",
                 "accumulation",
-                "correct it",
+                f"pass --batch_size {self.accumulation} or a multiple of it, or --accumulation 1",
             )
         step = size // self.accumulation
         return [{k: v[i : i + step] for k, v in tensors.items()} for i in range(0, size, step)]
 
-    def _generate(self, generator: nn.Module, play: Play) -> torch.Tensor:
+    def _generate(self, generator: nn.Module, batch: GameBatch) -> torch.Tensor:
         with self.precision.autocast():
-            return generator(play.generator_input)
+            return generator(batch.generator_input)
 
-    def _judge(self, critic: nn.Module, image: torch.Tensor, condition: torch.Tensor | None) -> dict[str, torch.Tensor]:
-        """Logits of each part of the critic; a critic of one has no prefix."""
+    def _judge(
+        self, discriminator: nn.Module, image: torch.Tensor, condition: torch.Tensor | None
+    ) -> dict[str, torch.Tensor]:
+        """Logits of each part of the discriminator; a discriminator of one has no prefix."""
         with self.precision.autocast():
-            parts = by_part(critic(image) if condition is None else critic(image, condition))
+            parts = by_part(discriminator(image) if condition is None else discriminator(image, condition))
         return {part: logits.float() for part, logits in parts.items()}
 
-    def _move_critic(self, plays: list[Play], shared: torch.Tensor | None) -> dict[str, torch.Tensor]:
-        critic = self.discriminator
+    def _move_discriminator(self, batches: list[GameBatch], shared: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        discriminator = self.discriminator
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         logged: dict[str, torch.Tensor] = {}
-        for index, play in enumerate(plays):
+        for index, batch in enumerate(batches):
             if shared is None:
                 with torch.no_grad():
-                    fake = self._generate(unwrap(self.generator), play)
+                    fake = self._generate(unwrap(self.generator), batch)
             else:
                 fake = shared.detach()
-            with _unsynchronised(critic, index < len(plays) - 1):
-                real = self._judge(critic, play.real, play.real_condition)
-                judged = self._judge(critic, fake, play.fake_condition)
+            with _unsynchronized(discriminator, index < len(batches) - 1):
+                real = self._judge(discriminator, batch.real, batch.real_condition)
+                judged = self._judge(discriminator, fake, batch.fake_condition)
                 terms = {}
                 for part, logits in real.items():
-                    losses = self.objective.critic(logits, judged[part])
+                    losses = self.objective.discriminator(logits, judged[part])
                     terms.update({part + name: loss for name, loss in losses.items()})
                 with self.precision.autocast():  # a constraint that needs float32 says so
-                    terms.update(self.constraint.penalty(critic, play, fake))
-                self._backward(terms, self.discriminator_scaler, len(plays), logged, "discriminator_loss")
+                    terms.update(self.constraint.penalty(discriminator, batch, fake))
+                self._backward(terms, self.discriminator_scaler, len(batches), logged, "discriminator_loss")
         self.discriminator_scaler.step(self.discriminator_optimizer)
         self.discriminator_scaler.update()
-        self.constraint.after_step(unwrap(critic))
-        self.fire_event(GameEvents.CRITIC_MOVED)
+        self.constraint.after_step(unwrap(discriminator))
+        self.fire_event(GameEvents.DISCRIMINATOR_MOVED)
         return logged
 
-    def _move_generator(self, plays: list[Play], shared: torch.Tensor | None) -> dict[str, torch.Tensor]:
-        critic = unwrap(self.discriminator)
-        critic.requires_grad_(False)
+    def _move_generator(self, batches: list[GameBatch], shared: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        discriminator = unwrap(self.discriminator)
+        discriminator.requires_grad_(False)
         self.generator_optimizer.zero_grad(set_to_none=True)
         logged: dict[str, torch.Tensor] = {}
-        for index, play in enumerate(plays):
-            with _unsynchronised(self.generator, index < len(plays) - 1):
-                fake = self._generate(self.generator, play) if shared is None else shared
+        for index, batch in enumerate(batches):
+            with _unsynchronized(self.generator, index < len(batches) - 1):
+                fake = self._generate(self.generator, batch) if shared is None else shared
                 terms = {}
-                for part, logits in self._judge(critic, fake, play.fake_condition).items():
-                    terms[part + "adversarial"] = self.critic_weights.get(part, 1) * self.objective.generator(logits)
+                for part, logits in self._judge(discriminator, fake, batch.fake_condition).items():
+                    weight = self.discriminator_weights.get(part, 1)
+                    terms[part + "adversarial"] = weight * self.objective.generator(logits)
                 for term in self.terms:
-                    terms[term.name] = term.weight * term(play, fake)
-                self._backward(terms, self.generator_scaler, len(plays), logged, "generator_loss")
+                    terms[term.name] = term.weight * term(batch, fake)
+                self._backward(terms, self.generator_scaler, len(batches), logged, "generator_loss")
         self.generator_scaler.step(self.generator_optimizer)
         self.generator_scaler.update()
-        critic.requires_grad_(True)
+        discriminator.requires_grad_(True)
         self.fire_event(GameEvents.GENERATOR_MOVED)
         return logged
 
@@ -243,7 +247,7 @@ class TwoPlayerTrainer(Trainer):
             logged[name] = logged.get(name, torch.zeros((), device=value.device)) + value.detach() / parts
 
 
-def _unsynchronised(network: nn.Module, wanted: bool) -> ExitStack:
+def _unsynchronized(network: nn.Module, wanted: bool) -> ExitStack:
     """Context in which a distributed network does not exchange gradients, if ``wanted``."""
     stack = ExitStack()
     if wanted and isinstance(network, DistributedDataParallel):

@@ -2,36 +2,36 @@
 
 from mrsynth.images.comparing import compare
 from mrsynth.images.cutting import CutSlicesd, slice_preprocessing
-from mrsynth.images.evaluation import Evaluation
-from mrsynth.images.latents import LatentDataset, Maker, build_round, latent, one_hot_size
+from mrsynth.images.evaluation import ImageEvaluation
+from mrsynth.images.latents import ImageSampler, LatentDataset, build_round, class_channels, latent_vector
 from mrsynth.images.per_class import best_of_class, load_generator
-from mrsynth.images.pictures import ContactSheet, FixedNoise, sheet
+from mrsynth.images.pictures import ContactSheet, SampleMontage, sheet
 from mrsynth.images.reading import read_images, read_volumes
-from mrsynth.images.stacks import ImageDataset, Stack, slice_classes, slice_stacks, watched
+from mrsynth.images.stacks import ImageDataset, SubjectImages, slice_classes, slice_stacks, validation_stacks
 from mrsynth.images.writing import ImageCollector, ImageWriter
 
 __all__ = [
     "ContactSheet",
     "CutSlicesd",
-    "Evaluation",
-    "FixedNoise",
     "ImageCollector",
     "ImageDataset",
+    "ImageEvaluation",
+    "ImageSampler",
     "ImageWriter",
     "LatentDataset",
-    "Maker",
-    "Stack",
+    "SampleMontage",
+    "SubjectImages",
     "best_of_class",
     "build_round",
+    "class_channels",
     "compare",
-    "latent",
+    "latent_vector",
     "load_generator",
-    "one_hot_size",
     "read_images",
     "read_volumes",
     "sheet",
     "slice_classes",
     "slice_preprocessing",
     "slice_stacks",
-    "watched",
+    "validation_stacks",
 ]

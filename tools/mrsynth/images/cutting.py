@@ -19,22 +19,22 @@ from mrsynth.transforms.geometry import as_array, upright
 PLANES = ("sagittal", "coronal", "axial")
 """By the axis that is cut: X, Y, Z of an LPS volume."""
 
-KEEP = ("all", "tumour", "healthy")
-"""Which slices: all, those with tumour alone, those without alone."""
+KEEP = ("all", "tumor", "healthy")
+"""Which slices: all, those with tumor alone, those without alone."""
 
 
 class CutSlicesd(Transform):
     """Cut ``image`` `(C, X, Y, Z)` in [-1, 1] into ``slices`` `(N, S, H, W)`, float16, background exactly -1.
 
-    Beside them come ``numbers`` (the slices' own) and ``tumour`` (whether each shows any), lists of N; the volumes
-    ``image``, ``brain`` and ``label`` go. A subject without a label shows no tumour.
+    Beside them come ``numbers`` (the slices' own) and ``tumor`` (whether each shows any), lists of N; the volumes
+    ``image``, ``brain`` and ``label`` go. A subject without a label shows no tumor.
 
     Args:
         plane: ``sagittal``, ``coronal`` or ``axial``.
         slices: first and last number, from 0, on a grid of 1 mm such as BraTS's; on another grid the slices at the
-            same millimetres. Han 2018 takes sagittal 80 to 149. None: all.
-        best: of these the block of so many that shows the most brain and tumour: the greatest sum of each slice's
-            brain area as a share of the subject's largest and its tumour area likewise (Cepa 2022 takes 48 "due to
+            same millimeters. Han 2018 takes sagittal 80 to 149. None: all.
+        best: of these the block of so many that shows the most brain and tumor: the greatest sum of each slice's
+            brain area as a share of the subject's largest and its tumor area likewise (Cepa 2022 takes 48 "due to
             their better representation of the brain and tumor structures"; the rule is ours). None: all.
         size: rows and columns; each slice is stretched to them, linearly and without aliasing.
         sequences: names of those wanted, in this order.
@@ -72,25 +72,25 @@ class CutSlicesd(Transform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
         image, brain = item.pop("image"), as_array(item.pop("brain"))[0] > 0
-        tumour = as_array(item.pop("label"))[0] > 0 if "label" in item else np.zeros_like(brain)
+        tumor = as_array(item.pop("label"))[0] > 0 if "label" in item else np.zeros_like(brain)
         subject = item.get("subject", "subject")
         numbers = self._numbers(brain.shape, as_array(image.affine), subject)
         others = tuple(axis for axis in range(3) if axis != self.axis)
-        areas, tumours = brain.sum(axis=others), tumour.sum(axis=others)
+        areas, tumors = brain.sum(axis=others), tumor.sum(axis=others)
         numbers = [n for n in numbers if areas[n] >= self.least_brain * areas.max()]
         if self.keep != "all":
-            numbers = [n for n in numbers if (tumours[n] > 0) == (self.keep == "tumour")]
+            numbers = [n for n in numbers if (tumors[n] > 0) == (self.keep == "tumor")]
         if self.best is not None:
-            numbers = self._block(numbers, areas, tumours, subject)
+            numbers = self._block(numbers, areas, tumors, subject)
         pictures = upright(np.moveaxis(as_array(image), 1 + self.axis, 0)[numbers][:, self.channels], self.axis)
         masks = upright(np.moveaxis(brain, self.axis, 0)[numbers], self.axis)
         item["slices"] = MetaTensor(self._resize(pictures, masks))
         item["numbers"] = [int(n) for n in numbers]
-        item["tumour"] = [bool(tumours[n]) for n in numbers]
+        item["tumor"] = [bool(tumors[n]) for n in numbers]
         return item
 
     def _numbers(self, shape: tuple[int, ...], affine: np.ndarray, subject: object) -> list[int]:
-        """The slices at the millimetres asked for."""
+        """The slices at the millimeters asked for."""
         count, spacing = shape[self.axis], float(np.linalg.norm(affine[:3, self.axis]))
         if self.slices is None:
             return list(range(count))
@@ -105,14 +105,14 @@ class CutSlicesd(Transform):
         found = [n for n in range(count) if first - 1e-3 <= n * spacing <= last + 1e-3]
         return found or [min(count - 1, round(first / spacing))]
 
-    def _block(self, numbers: list[int], areas: np.ndarray, tumours: np.ndarray, subject: object) -> list[int]:
-        """The ``best`` neighbours of greatest score."""
+    def _block(self, numbers: list[int], areas: np.ndarray, tumors: np.ndarray, subject: object) -> list[int]:
+        """The ``best`` neighbors of greatest score."""
         wanted = self.best or 0
         if len(numbers) < wanted:
             raise UserError(
                 f"at least {wanted} slices to choose from", str(len(numbers)), subject, "lower best, or widen slices"
             )
-        score = areas / max(int(areas.max()), 1) + tumours / max(int(tumours.max()), 1)
+        score = areas / max(int(areas.max()), 1) + tumors / max(int(tumors.max()), 1)
         sums = np.convolve(score[numbers], np.ones(wanted), mode="valid")
         first = int(sums.argmax())
         return numbers[first : first + wanted]

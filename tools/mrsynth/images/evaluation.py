@@ -19,18 +19,18 @@ from mrsynth.images.per_class import record_of_class
 from mrsynth.images.pictures import sheet
 from mrsynth.images.reading import ImagesOf
 from mrsynth.images.stacks import ImageDataset
-from mrsynth.metrics import LEAST_IMAGES, ClassObedience, Features, mean_sd_text, realism, realism_table
-from mrsynth.metrics.realism import Images
+from mrsynth.metrics import LEAST_IMAGES, ClassificationAccuracyScore, Features, mean_sd_text, realism, realism_table
+from mrsynth.metrics.realism import ImageSequence
 
 SHOWN = 10
 """Images of each class on the contact sheet."""
 
 
-class Evaluation:
+class ImageEvaluation:
     """Run it for ``<output_dir>/evaluation/``: ``realism.json``, ``realism.csv``, ``contact_sheet.png``.
 
     Args:
-        make: gives so many images of a class from a number on; see :class:`~mrsynth.images.Maker`.
+        make: gives so many images of a class from a number on; see :class:`~mrsynth.images.ImageSampler`.
         dataset: real images.
         classes: their names.
         channels: names of the channels.
@@ -38,11 +38,11 @@ class Evaluation:
         record: of the weights.
         settings: of data and network.
         output_dir: folder.
-        training: real images of other subjects than those of ``dataset``, for the classifier of ``obedience``.
+        training: real images of other subjects than those of ``dataset``; they train the classifier of ``accuracy``.
         count: images of each set in a draw, as far as there are as many real ones.
         draws: how often images are drawn; each draw has synthetic images of its own.
         seed: of all draws.
-        obedience: whether the synthetic images of several classes are of theirs; None for no such test.
+        accuracy: measures whether synthetic images show their class, where there are several; None skips it.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Evaluation:
         count: int = 1000,
         draws: int = 10,
         seed: int = 0,
-        obedience: ClassObedience | None = None,
+        accuracy: ClassificationAccuracyScore | None = None,
     ) -> None:
         self.make, self.dataset, self.classes, self.channels = make, dataset, list(classes), list(channels)
         self.features, self.record, self.settings = features, record, dict(settings)
-        self.training, self.obedience = training, obedience
+        self.training, self.accuracy = training, accuracy
         self.folder = Path(output_dir) / "evaluation"
         self.count, self.draws, self.seed = count, draws, seed
 
@@ -85,8 +85,8 @@ class Evaluation:
         found, groups, rows, made = {}, [], [], []
         for number, (name, part) in enumerate(parts.items()):
             fake = self.synthetic(number, min(self.count, len(part)))
-            first = [fake[i] for i in range(min(len(fake), max(SHOWN, self.obedience.count if self.obedience else 0)))]
-            made.append(torch.stack(first))
+            wanted = max(SHOWN, self.accuracy.count if self.accuracy else 0)
+            made.append(torch.stack([fake[i] for i in range(min(len(fake), wanted))]))
             options = {"draws": self.draws, "count": self.count, "seed": self.seed}
             real = ImagesOf(part)
             found[name] = realism(real, fake, self.features, progress=lambda x: tqdm(x, desc="draws"), **options)
@@ -107,17 +107,18 @@ class Evaluation:
             "subjects": [stack.subject for stack in self.dataset.stacks],
             "classes": found,
         }
-        if self.obedience is not None and self.training is not None and len(self.classes) > 1:
+        if self.accuracy is not None and self.training is not None and len(self.classes) > 1:
             known, unseen = self._by_class(self.training), self._by_class(self.dataset)
-            result["obedience"] = self.obedience(known, unseen, made, lambda x: tqdm(x, desc="classifier"))
-            print(obedience_table(result["obedience"], self.classes), flush=True)
+            accuracy = self.accuracy(known, unseen, made, lambda x: tqdm(x, desc="classifier"))
+            print(classification_accuracy_table(accuracy, self.classes), flush=True)
+            result["classification_accuracy"] = accuracy
         write_json(self.folder / "realism.json", result)
         write_csv(self.folder / "realism.csv", rows)
         sheet(groups, self.channels).save(self.folder / "contact_sheet.png")
         print(f"\nMade in {self.folder}:\n  realism.json, realism.csv, contact_sheet.png", flush=True)
         return result
 
-    def synthetic(self, number: int, count: int) -> Images:
+    def synthetic(self, number: int, count: int) -> ImageSequence:
         """``draws`` times ``count`` images of a class, in a scratch file below the cache folder: no draw shares any."""
         home = cache_home()
         try:
@@ -134,7 +135,7 @@ class Evaluation:
     def _by_class(self, dataset: ImageDataset) -> list[torch.Tensor]:
         """Images of each class, as many as the classifier uses."""
         numbers = range(len(self.classes))
-        return [dataset.sample(self.obedience.count, self.seed, number) for number in numbers]  # type: ignore[union-attr]
+        return [dataset.sample(self.accuracy.count, self.seed, number) for number in numbers]  # type: ignore[union-attr]
 
 
 class Scratch:
@@ -150,8 +151,8 @@ class Scratch:
         return torch.from_numpy(np.array(self.images[index]))
 
 
-def obedience_table(result: Mapping[str, Any], classes: Sequence[str]) -> str:
-    """What :class:`~mrsynth.metrics.ClassObedience` found, for people."""
+def classification_accuracy_table(result: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """What :class:`~mrsynth.metrics.ClassificationAccuracyScore` found, for people."""
     lines = [
         "\nA classifier of real images of other subjects names the class: mean (sd) over its draws, shares of each row"
     ]

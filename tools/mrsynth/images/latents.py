@@ -16,12 +16,12 @@ from mrsynth.adversarial import ClassRound, LatentRound
 from mrsynth.errors import UserError
 
 
-def one_hot_size(classes: Sequence[str]) -> int:
+def class_channels(classes: Sequence[str]) -> int:
     """Numbers that a class takes beside the noise, or as channels beside the image: none where there is but one."""
     return len(classes) if len(classes) > 1 else 0
 
 
-def latent(size: int, seed: int, number: int, of_class: int = 0, classes: int = 1) -> torch.Tensor:
+def latent_vector(size: int, seed: int, number: int, of_class: int = 0, classes: int = 1) -> torch.Tensor:
     """Standard normal noise of image ``number``, `(size,)`; where there are classes, with its own one-hot behind."""
     noise = np.random.default_rng([seed, number]).standard_normal(size, dtype=np.float32)
     drawn = torch.from_numpy(noise)
@@ -30,7 +30,7 @@ def latent(size: int, seed: int, number: int, of_class: int = 0, classes: int = 
     return torch.cat([drawn, F.one_hot(torch.tensor(of_class), classes).float()])
 
 
-class Maker:
+class ImageSampler:
     """Images of a generator in evaluation mode, always of the same noise.
 
     Args:
@@ -65,7 +65,9 @@ class Maker:
         """
         _at_least_one(count)
         self.network.eval()
-        latents = [latent(self.latent_size, self.seed, n, of_class, self.classes) for n in range(first, first + count)]
+        latents = [
+            latent_vector(self.latent_size, self.seed, n, of_class, self.classes) for n in range(first, first + count)
+        ]
         parts = torch.stack(latents).split(self.batch_size)
         made = [self.inferer(part.to(self.device), self.network).float().cpu() for part in parts]
         return torch.cat(made).clamp(-1, 1)
@@ -93,7 +95,7 @@ class LatentDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:  # type: ignore[override]
         number = self.data[index]
         of_class = number // self.count
-        image = latent(self.size, self.seed, number, of_class, self.classes)
+        image = latent_vector(self.size, self.seed, number, of_class, self.classes)
         return {"image": image, "number": number, "class": of_class}
 
 

@@ -30,7 +30,7 @@ def best_of_class(classes: Sequence[str]) -> dict[str, str]:
     return dict(zip(map(str, class_files(classes)), map(class_distance, classes), strict=True))
 
 
-class PerClass(nn.Module):
+class PerClassGenerator(nn.Module):
     """One generator a class, asked by the one-hot class at the end of the latent vector, `(B, latent)`.
 
     Args:
@@ -62,7 +62,7 @@ def load_generator(
         do: what the user is told to do where there are no weights.
 
     Returns:
-        The network, or a :class:`PerClass`, whose record has in ``classes`` that of each, by name.
+        The network, or a :class:`PerClassGenerator`, whose record has in ``classes`` that of each, by name.
 
     Raises:
         UserError: what :func:`mrsynth.training.load_weights` raises; or weights of different trainings.
@@ -81,7 +81,7 @@ def load_generator(
                 file,
                 "put the files of one training side by side, or train anew",
             )
-    return PerClass(members).eval(), {**common, "classes": dict(zip(classes, records, strict=True))}
+    return PerClassGenerator(members).eval(), {**common, "classes": dict(zip(classes, records, strict=True))}
 
 
 def record_of_class(record: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from mrsynth.images.latents import Maker
+from mrsynth.images.latents import ImageSampler
 from mrsynth.images.stacks import ImageDataset
 from mrsynth.training.montage import save_mosaic
 
@@ -60,11 +60,11 @@ def sheet(groups: Sequence[tuple[str, torch.Tensor]], channels: Sequence[str]) -
     return ContactSheet(rows, list(channels))
 
 
-class FixedNoise:
+class SampleMontage:
     """The picture of a training: real images above those that the generator makes of the same noise each time.
 
     Args:
-        make: gives images of a class; see :class:`~mrsynth.images.Maker`.
+        make: gives images of a class; see :class:`~mrsynth.images.ImageSampler`.
         dataset: real images.
         classes: names of the classes; a group of rows for each.
         channels: names of the channels shown; further ones are not.
@@ -74,7 +74,7 @@ class FixedNoise:
 
     def __init__(
         self,
-        make: Maker,
+        make: ImageSampler,
         dataset: ImageDataset,
         classes: Sequence[str],
         channels: Sequence[str],

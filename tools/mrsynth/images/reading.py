@@ -25,7 +25,7 @@ from mrsynth.images.stacks import ImageDataset, slice_stacks
 from mrsynth.manifest import load_datalist, resolve_datalist
 from mrsynth.manifest.splits import natural
 from mrsynth.metrics.features import TOLERANCE
-from mrsynth.metrics.realism import Images
+from mrsynth.metrics.realism import ImageSequence
 from mrsynth.segmentation import preprocessing
 from mrsynth.training import SeededDataset
 from mrsynth.transforms import RescaleInsideBraind, read_volume
@@ -112,7 +112,7 @@ def read_images(
     plane: str = "axial",
     least_brain: float = 0.25,
     value_range: Sequence[float] | None = None,
-) -> Images:
+) -> ImageSequence:
     """The images of ``source``, by number: float32 `(C, H, W)` in [-1, 1].
 
     Args:
@@ -149,7 +149,9 @@ def read_images(
     return ImagesOf(ImageDataset(slice_stacks(subjects, sequences, pooled=False)))
 
 
-def read_volumes(source: str | os.PathLike, size: Sequence[int] | None, crop: str | Sequence[int] = "none") -> Images:
+def read_volumes(
+    source: str | os.PathLike, size: Sequence[int] | None, crop: str | Sequence[int] = "none"
+) -> ImageSequence:
     """The subjects of ``source`` as volumes, by number: float32 `(4, X, Y, Z)` in [-1, 1], background exactly -1.
 
     They go the segmenters' own way, which is once into the cache: see :func:`mrsynth.segmentation.preprocessing`.
@@ -214,13 +216,13 @@ def _picture(file: Path, value_range: Sequence[float] | None) -> np.ndarray:
     try:
         with Image.open(file) as picture:
             deep = picture.mode.startswith(("I", "F"))  # 16 or 32 bits, integers or floats
-            grey = deep or picture.mode in ("L", "1", "LA")
-            pixels = np.asarray(picture if deep else picture.convert("L" if grey else "RGB"), dtype=np.float32)
+            gray = deep or picture.mode in ("L", "1", "LA")
+            pixels = np.asarray(picture if deep else picture.convert("L" if gray else "RGB"), dtype=np.float32)
     except (OSError, UnidentifiedImageError) as error:
         raise UserError("a picture", f"{error}", file, "fetch it again, or take it away") from error
     low, high = (0.0, 255.0) if not deep else _within(value_range, pixels, file)
     scaled = (pixels - low) / ((high - low) / 2) - 1
-    return (scaled[None] if grey else scaled.transpose(2, 0, 1))[None]
+    return (scaled[None] if gray else scaled.transpose(2, 0, 1))[None]
 
 
 def _within(value_range: Any, pixels: np.ndarray, file: Path) -> tuple[float, float]:

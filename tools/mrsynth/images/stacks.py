@@ -15,14 +15,14 @@ from mrsynth.errors import UserError
 from mrsynth.metrics import LEAST_IMAGES
 from mrsynth.training import Draw, derived_seed
 
-CONDITIONS = ("none", "tumour", "sequence", "both")
-"""What a slice's class says: nothing, whether it shows tumour, its sequence, or both."""
+CONDITIONS = ("none", "tumor", "sequence", "both")
+"""What a slice's class says: nothing, whether it shows tumor, its sequence, or both."""
 
 WATCHED = 5
 """Subjects whose images say which epoch is the best; those of one alone make it a lottery."""
 
 
-class Rows(Protocol):
+class ImageArray(Protocol):
     """Images by number: `(C, H, W)`; by a list of numbers, those of them."""
 
     @property
@@ -34,7 +34,7 @@ class Rows(Protocol):
 
 
 @dataclass
-class Stack:
+class SubjectImages:
     """The images of one subject.
 
     Attributes:
@@ -45,7 +45,7 @@ class Stack:
     """
 
     subject: str
-    images: Rows
+    images: ImageArray
     classes: list[int]
     names: list[str]
 
@@ -55,7 +55,7 @@ def slice_stacks(
     sequences: Sequence[str],
     pooled: bool = True,
     condition: str = "none",
-) -> list[Stack]:
+) -> list[SubjectImages]:
     """Stacks of what :class:`~mrsynth.images.CutSlicesd` has cut.
 
     Args:
@@ -77,13 +77,13 @@ def slice_stacks(
         cut = item["slices"].as_tensor()
         images = cut.reshape(-1, 1, *cut.shape[2:]) if pooled else cut
         classes, titles = [], []
-        for number, tumour in zip(item["numbers"], item["tumour"], strict=True):
+        for number, tumor in zip(item["numbers"], item["tumor"], strict=True):
             for kind in range(kinds):
-                by_tumour = int(tumour) if condition in ("tumour", "both") else 0
+                by_tumor = int(tumor) if condition in ("tumor", "both") else 0
                 by_sequence = kind if condition in ("sequence", "both") else 0
-                classes.append(by_sequence * (2 if condition == "both" else 1) + by_tumour)
+                classes.append(by_sequence * (2 if condition == "both" else 1) + by_tumor)
                 titles.append(f"{number:03d} {sequences[kind]}" if pooled else f"{number:03d}")
-        stacks.append(Stack(item["subject"], images, classes, titles))
+        stacks.append(SubjectImages(item["subject"], images, classes, titles))
     counts = np.bincount([c for stack in stacks for c in stack.classes], minlength=len(names))
     if stacks and (counts == 0).any():
         lacking = [name for name, count in zip(names, counts, strict=True) if count == 0]
@@ -91,7 +91,9 @@ def slice_stacks(
     return stacks
 
 
-def watched(validation: Sequence[Stack], training: Sequence[Stack], classes: int = 1) -> list[Stack]:
+def validation_stacks(
+    validation: Sequence[SubjectImages], training: Sequence[SubjectImages], classes: int = 1
+) -> list[SubjectImages]:
     """What synthetic images are measured against while training: the validation part, and where that has fewer than
     :data:`WATCHED` subjects, or too few images of a class, the training part too; never the test part.
 
@@ -112,9 +114,9 @@ def slice_classes(sequences: Sequence[str], condition: str) -> list[str]:
     """
     if condition not in CONDITIONS:
         raise UserError(f"condition: one of {CONDITIONS}", repr(condition), "condition", "choose one")
-    tumour = ["no tumour", "tumour"]
-    both = [f"{sequence}, {kind}" for sequence in sequences for kind in tumour]
-    return {"none": ["image"], "tumour": tumour, "sequence": list(sequences), "both": both}[condition]
+    tumor = ["no tumor", "tumor"]
+    both = [f"{sequence}, {kind}" for sequence in sequences for kind in tumor]
+    return {"none": ["image"], "tumor": tumor, "sequence": list(sequences), "both": both}[condition]
 
 
 class ImageDataset(Dataset):
@@ -132,7 +134,7 @@ class ImageDataset(Dataset):
         UserError: no images, or images of several sizes.
     """
 
-    def __init__(self, stacks: Sequence[Stack], flip: bool = False, seed: int = 0, repeat: int = 1) -> None:
+    def __init__(self, stacks: Sequence[SubjectImages], flip: bool = False, seed: int = 0, repeat: int = 1) -> None:
         sizes = {tuple(stack.images.shape[1:]) for stack in stacks if len(stack.images)}
         if len(sizes) > 1:
             raise UserError("images of one size", str(sorted(sizes)), "images", "cut them to one size")
@@ -160,7 +162,7 @@ class ImageDataset(Dataset):
         for stack in self.stacks:
             rows = [row for row, kind in enumerate(stack.classes) if kind == number]
             names = [stack.names[row] for row in rows]
-            parts.append(Stack(stack.subject, stack.images[rows], [number] * len(rows), names))
+            parts.append(SubjectImages(stack.subject, stack.images[rows], [number] * len(rows), names))
         return ImageDataset(parts, repeat=self.repeat)
 
     def sample(self, count: int | None, seed: int, of_class: int | None = None) -> torch.Tensor:

@@ -169,7 +169,7 @@ class ImageWriter(ResultWriter):
         """Of the images that are not there yet."""
         self.wanted = self._due()
         total = sum(len(numbers) for _, _, numbers in self.wanted)
-        return tqdm(total=total, unit=" images", desc="synthesising", file=sys.stdout)
+        return tqdm(total=total, unit=" images", desc="synthesizing", file=sys.stdout)
 
 
 class ImageCollector(ImageWriter):

@@ -1,6 +1,6 @@
 """The background of a skull-stripped volume, whatever value it has, as exactly 0.
 
-"Brain" means "not zero" everywhere in this package. BraTS publishes its volumes so; a volume that was normalised with
+"Brain" means "not zero" everywhere in this package. BraTS publishes its volumes so; a volume that was normalized with
 its background included, or resampled with another fill value, is brought to the same form here when it is read.
 """
 

@@ -99,8 +99,8 @@ def breast_datalist(root: str | os.PathLike, sequences: Sequence[str] = SEQUENCE
     rows = _read(root / SUBJECTS, ("subject", *sequences, "label"), root)
     if not rows:
         raise UserError("at least one subject", "an empty table", root / SUBJECTS, "add a row for each subject")
-    labelled = (root / LESIONS).is_file() or any(row["label"] for row in rows)
-    table = _read(root / LESIONS, ("subject", "lesion", "class"), root) if labelled else []
+    labeled = (root / LESIONS).is_file() or any(row["label"] for row in rows)
+    table = _read(root / LESIONS, ("subject", "lesion", "class"), root) if labeled else []
     items, faults = {}, []
     for row in rows:
         name = row["subject"]

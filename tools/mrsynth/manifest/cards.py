@@ -64,7 +64,7 @@ class Card:
 
     @property
     def published(self) -> bool:
-        """Whether it is a dataset with a labelling convention of its own, and not just a way to name files."""
+        """Whether it is a dataset with a labeling convention of its own, and not just a way to name files."""
         return bool(self.about.get("published", True))
 
     @property
@@ -104,7 +104,7 @@ def _cards() -> dict[str, Card]:
     folder = resources.files("mrsynth_cards")
     files = [entry for entry in folder.iterdir() if entry.name.endswith(".json")]
     contents = [json.loads(entry.read_text(encoding="utf-8")) for entry in files]
-    return {about["id"]: _parse(about) for about in contents if "licence" in about}
+    return {about["id"]: _parse(about) for about in contents if "license" in about}
 
 
 def _parse(about: dict[str, Any]) -> Card:

@@ -1,6 +1,6 @@
 """What is wrong with a subject's files, found by reading all of them.
 
-Facts that depend on the files alone (``SubjectFacts``) are kept apart from the judgement of label values,
+Facts that depend on the files alone (``SubjectFacts``) are kept apart from the judgment of label values,
 which depends on the dataset's card, so that the facts can be cached.
 """
 
@@ -41,14 +41,14 @@ class SubjectFacts:
     Attributes:
         problems: reasons not to use it, each naming its file; empty if it is sound.
         values: label values that occur, 0 left out, sorted.
-        tumour: number of labelled voxels.
+        tumor: number of labeled voxels.
         outside: number of those where every sequence is background.
         fingerprint: of the images; see :mod:`mrsynth.manifest.fingerprints`. Empty if they have problems.
     """
 
     problems: list[str] = field(default_factory=list)
     values: list[int] = field(default_factory=list)
-    tumour: int = 0
+    tumor: int = 0
     outside: int = 0
     fingerprint: str = ""
 
@@ -66,7 +66,7 @@ def check_subject(files: Mapping[str, Path], channels: Sequence[int] | None = No
     where = None
     if label is not None:
         where = _check_label(files["label"], label[0], facts)
-    lit = np.zeros(facts.tumour, dtype=bool)  # labelled voxels at which some sequence shows brain
+    lit = np.zeros(facts.tumor, dtype=bool)  # labeled voxels at which some sequence shows brain
     reference = (files["label"], *label) if label is not None else None
     sound: dict[str, np.ndarray] = {}
     for kind, path in files.items():
@@ -97,9 +97,9 @@ def check_subject(files: Mapping[str, Path], channels: Sequence[int] | None = No
         sound |= volumes
     if where is not None and not facts.problems:
         facts.outside = int(np.count_nonzero(~lit))
-        if facts.outside > MOST_OUTSIDE * facts.tumour:
+        if facts.outside > MOST_OUTSIDE * facts.tumor:
             facts.problems.append(
-                f"{files['label']}: {facts.outside} of {facts.tumour} labelled voxels lie outside the brain, "
+                f"{files['label']}: {facts.outside} of {facts.tumor} labeled voxels lie outside the brain, "
                 "so it is probably another subject's label or has lost its position"
             )
     if not facts.problems:
@@ -125,7 +125,7 @@ def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Voxels of a .nii, .nii.gz or .mha file, axes x, y, z (and sequence), and its affine of shape (4, 4).
 
     The file is read to its end, so a truncated one does not pass. Integers stay integers unless the header
-    scales them. Axes of length 1 after the third are dropped. The affine is RAS, in millimetres: the sform, or the
+    scales them. Axes of length 1 after the third are dropped. The affine is RAS, in millimeters: the sform, or the
     qform where there is no sform. Where they disagree by more than a voxel, a warning says so, once per file.
 
     Raises:
@@ -229,10 +229,10 @@ def _check_label(path: Path, label: np.ndarray, facts: SubjectFacts) -> np.ndarr
         facts.problems.append(f"{path}: label values are not whole numbers")
         return None
     if not inside.size:
-        facts.problems.append(f"{path}: the label is empty, no voxel is tumour")
+        facts.problems.append(f"{path}: the label is empty, no voxel is tumor")
         return None
     facts.values = [int(value) for value in np.unique(inside)]
-    facts.tumour = int(inside.size)
+    facts.tumor = int(inside.size)
     return where
 
 

@@ -53,7 +53,7 @@ class Subject:
 
 
 @dataclass
-class Found:
+class FoundSubjects:
     """The subjects of a folder, the card that their file names follow, and the card that their labels follow."""
 
     subjects: list[Subject]
@@ -68,7 +68,7 @@ class Found:
         return [kind for kind in self.names.kinds if self.label or kind != "label"]
 
 
-def find_subjects(root: Path, dataset: str | Sequence[str] | None = None, label: bool = True) -> Found:
+def find_subjects(root: Path, dataset: str | Sequence[str] | None = None, label: bool = True) -> FoundSubjects:
     """The subjects under ``root``.
 
     Args:
@@ -84,7 +84,7 @@ def find_subjects(root: Path, dataset: str | Sequence[str] | None = None, label:
     if not root.is_dir():
         found = "a file" if root.exists() else "nothing"
         raise UserError("a folder with subjects", found, root, "check the path (--root or dataset_dir)")
-    requested = [_labelled_card(card_id) for card_id in card_names(dataset)]
+    requested = [_labeled_card(card_id) for card_id in card_names(dataset)]
     tree = _walk(root)
     _refuse_synthetic(tree)
     known = [load_card(card_id) for card_id in card_ids() if card_id != GENERIC]
@@ -132,12 +132,12 @@ def card_names(dataset: str | Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(name for part in parts if (name := str(part).strip())))
 
 
-def _labelled_card(card_id: str) -> Card:
+def _labeled_card(card_id: str) -> Card:
     card = load_card(card_id)
     if card.label_map is None:
         raise UserError(
             "a dataset that can be indexed: " + ", ".join(i for i in card_ids() if load_card(i).label_map),
-            f"{card.id}, which has a card but no tumour labels in a layout known to this tool",
+            f"{card.id}, which has a card but no tumor labels in a layout known to this tool",
             "--dataset",
             f"pass --dataset with one of these; data_manifest/{card.id}.json says how to use {card.id}",
         )
@@ -160,15 +160,15 @@ def _joined(cards: Sequence[Card], root: Path) -> Card:
             root,
             f"pass --dataset {cards[0].id} (or another of them), and index each by itself",
         )
-    licences = list(dict.fromkeys(card.about["licence"]["name"] for card in cards))
+    licenses = list(dict.fromkeys(card.about["license"]["name"] for card in cards))
     about = {**cards[0].about, "expected": {}, "name": " + ".join(card.about["name"] for card in cards)}
-    about["licence"] = {**cards[0].about["licence"], "name": "; ".join(licences)}
+    about["license"] = {**cards[0].about["license"], "name": "; ".join(licenses)}
     return replace(cards[0], id=",".join(card.id for card in cards), about=about)
 
 
 def _with_left_out(
-    made: Found, used: Sequence[Card], hits: Mapping[str, dict[str, Subject]], others: Mapping[str, Subject]
-) -> Found:
+    made: FoundSubjects, used: Sequence[Card], hits: Mapping[str, dict[str, Subject]], others: Mapping[str, Subject]
+) -> FoundSubjects:
     """Warn of subjects that lie in the folder too and are not used, by dataset."""
     for card_id, subjects in hits.items():
         if card_id not in {card.id for card in used}:
@@ -257,7 +257,7 @@ def _subject(subjects: dict[str, Subject], match: re.Match[str], path: str, fold
 
 def _finish(
     subjects: Mapping[str, Subject], names: Card, labels: Card, tree: list[tuple[str, list[str]]], label: bool
-) -> Found:
+) -> FoundSubjects:
     root = tree[0][0]
     warnings = []
     unpublished = [
@@ -287,7 +287,7 @@ def _finish(
     expected = labels.about.get("expected", {}).get("training")
     if expected and len(kept) != expected:
         warnings.append(f"{len(kept)} subjects found; the training part of {labels.id} has {expected}")
-    return Found(kept, names, labels, warnings, label)
+    return FoundSubjects(kept, names, labels, warnings, label)
 
 
 def _check_decathlon(path: Path, card: Card) -> None:
@@ -310,7 +310,7 @@ def _check_decathlon(path: Path, card: Card) -> None:
 
 def _plain(text: str) -> str:
     """American and British spellings made one."""
-    return text.lower().replace("oedema", "edema").replace("tumour", "tumor")
+    return text.lower().replace("edema", "edema").replace("tumor", "tumor")
 
 
 def _add_grades(subjects: list[Subject], path: Path) -> None:

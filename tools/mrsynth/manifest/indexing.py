@@ -1,7 +1,7 @@
 """From a downloaded folder to a checked MONAI datalist: ``python -m mrsynth index --root DIR --out FILE``.
 
 The datalist is JSON in the form of the Medical Segmentation Decathlon: ``name``, ``dataset`` (the card's id),
-``licence``, ``modality``, ``labels``, ``label_map`` (value in the files: value in this project), ``channels``
+``license``, ``modality``, ``labels``, ``label_map`` (value in the files: value in this project), ``channels``
 (None, or which channels of a 4D file are t1, t1ce, t2, flair), ``split`` (how it was made), the lists
 ``training``, ``validation`` and ``test``, ``skipped`` and ``warnings``. An item has ``image`` (four paths in
 the order of ``SEQUENCES``, or one 4D file), ``label``, ``subject``, ``fingerprint`` of the images and, where known,
@@ -23,17 +23,17 @@ from typing import Any
 from filelock import FileLock
 from tqdm import tqdm
 
-from mrsynth.conventions import BACKGROUND, CORE, ENHANCING, OEDEMA, SEQUENCES
+from mrsynth.conventions import BACKGROUND, CORE, EDEMA, ENHANCING, SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.files import write_json
 from mrsynth.home import cache_home
 from mrsynth.manifest.cards import Card, card_ids, load_card
 from mrsynth.manifest.check import SubjectFacts, check_subject
-from mrsynth.manifest.folders import Found, Subject, find_subjects
+from mrsynth.manifest.folders import FoundSubjects, Subject, find_subjects
 from mrsynth.manifest.patients import read_patients
 from mrsynth.manifest.splits import SECTIONS, split_subjects
 
-LABEL_NAMES = {BACKGROUND: "background", CORE: "core", OEDEMA: "oedema", ENHANCING: "enhancing"}
+LABEL_NAMES = {BACKGROUND: "background", CORE: "core", EDEMA: "edema", ENHANCING: "enhancing"}
 MOST_LINES = 40
 """Bad subjects named in one message; the rest are counted."""
 
@@ -96,7 +96,7 @@ def index(
     skipped = _bad_subjects(found, facts)
     if skipped and not skip_bad:
         raise UserError(
-            "subjects whose files are all there, readable, on one grid and labelled as the card of "
+            "subjects whose files are all there, readable, on one grid and labeled as the card of "
             f"{found.labels.id} says",
             f"{len(skipped)} of {len(found.subjects)} subjects cannot be used:\n" + _listed(skipped),
             root,
@@ -119,7 +119,7 @@ def index(
         found.warnings
         + _same_images(good)
         + [
-            f"{s.id}: {facts[s.id].outside} of {facts[s.id].tumour} labelled voxels lie outside the brain"
+            f"{s.id}: {facts[s.id].outside} of {facts[s.id].tumor} labeled voxels lie outside the brain"
             for s in good
             if facts[s.id].outside
         ]
@@ -151,7 +151,7 @@ def write_datalist(path: str | os.PathLike, datalist: Mapping[str, Any]) -> None
 def summary(datalist: Mapping[str, Any]) -> str:
     """A few lines on a datalist, for the screen."""
     counts = ", ".join(f"{len(datalist[section])} {section}" for section in SECTIONS)
-    lines = [f"{datalist['name']}: {counts}; licence: {datalist['licence']}"]
+    lines = [f"{datalist['name']}: {counts}; license: {datalist['license']}"]
     lines += [f"skipped {entry['subject']}: {'; '.join(entry['why'])}" for entry in datalist["skipped"][:MOST_LINES]]
     lines += [f"warning: {text}" for text in datalist["warnings"][:MOST_LINES]]
     return "\n".join(lines)
@@ -162,7 +162,7 @@ def _split(subjects: list[Subject], options: Mapping[str, Any]) -> dict[str, lis
     return split_subjects([subject.id for subject in subjects], patients=patients, **options)
 
 
-def _check_all(root: Path, found: Found, workers: int, use_cache: bool) -> dict[str, SubjectFacts]:
+def _check_all(root: Path, found: FoundSubjects, workers: int, use_cache: bool) -> dict[str, SubjectFacts]:
     """Facts by subject id; subjects to which the names alone object are not read."""
     files = {
         subject.id: {kind: paths[0] for kind, paths in subject.files.items()}
@@ -227,7 +227,7 @@ def _key(files: Mapping[str, Path]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _refuse_unclear(root: Path, found: Found, facts: Mapping[str, SubjectFacts]) -> None:
+def _refuse_unclear(root: Path, found: FoundSubjects, facts: Mapping[str, SubjectFacts]) -> None:
     """Refuse names of no known release with labels that could follow more than one convention."""
     if found.labels.published:
         return
@@ -248,7 +248,7 @@ def _refuse_unclear(root: Path, found: Found, facts: Mapping[str, SubjectFacts])
     )
 
 
-def _bad_subjects(found: Found, facts: Mapping[str, SubjectFacts]) -> list[dict[str, Any]]:
+def _bad_subjects(found: FoundSubjects, facts: Mapping[str, SubjectFacts]) -> list[dict[str, Any]]:
     """``{"subject", "why"}`` of each subject that cannot be used, in order."""
     bad = []
     for subject in found.subjects:
@@ -284,14 +284,14 @@ def _listed(skipped: list[dict[str, Any]]) -> str:
 
 
 def _datalist(
-    found: Found, subjects: list[Subject], parts: Mapping[str, list[str]], options: Mapping[str, Any]
+    found: FoundSubjects, subjects: list[Subject], parts: Mapping[str, list[str]], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     by_id = {subject.id: subject for subject in subjects}
     card = found.labels
     content: dict[str, Any] = {
         "name": card.about["name"],
         "dataset": card.id,
-        "licence": card.about["licence"]["name"],
+        "license": card.about["license"]["name"],
         "modality": {str(i): sequence for i, sequence in enumerate(SEQUENCES)},
         "labels": {str(value): name for value, name in LABEL_NAMES.items()},
         "label_map": {str(value): mapped for value, mapped in (card.label_map or {}).items()},

@@ -1,6 +1,6 @@
 """Whose data is in whose: no subject, and none of its synthetic descendants, on two sides of a split.
 
-A synthetic subject descends from the donor of its tumour, the recipient of it, and every subject that the
+A synthetic subject descends from the donor of its tumor, the recipient of it, and every subject that the
 generator's weights were trained on; ``derived_from`` lists all of them.
 """
 

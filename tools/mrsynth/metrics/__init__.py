@@ -1,14 +1,14 @@
 """Realism, fidelity and diversity of synthetic images, and the overlap of a segmentation with its reference."""
 
 from mrsynth.metrics.checkerboard import PowerSpectrum, checkerboard_energy
+from mrsynth.metrics.classification_accuracy import ClassificationAccuracyScore
 from mrsynth.metrics.contrast import contrast, shell
-from mrsynth.metrics.diversity import diversity, feature_names, tumour_features
+from mrsynth.metrics.diversity import diversity, feature_names, tumor_features
 from mrsynth.metrics.features import Features, build_features
 from mrsynth.metrics.fidelity import BrainSSIM, fidelity, ssim_map
 from mrsynth.metrics.frechet import GaussianStatistics, frechet_distance, frechet_extrapolated
 from mrsynth.metrics.kernel import kernel_distance
-from mrsynth.metrics.neighbours import density_coverage, nearest_neighbour_accuracy, precision_recall
-from mrsynth.metrics.obedience import ClassObedience
+from mrsynth.metrics.neighbors import density_coverage, nearest_neighbor_accuracy, precision_recall
 from mrsynth.metrics.overlap import MEASURES, RegionDice, region_scores, to_label
 from mrsynth.metrics.realism import LEAST_IMAGES, RealismValidator, class_distance, realism, realism_table
 from mrsynth.metrics.summary import mean_sd, mean_sd_text
@@ -19,7 +19,7 @@ __all__ = [
     "LEAST_IMAGES",
     "MEASURES",
     "BrainSSIM",
-    "ClassObedience",
+    "ClassificationAccuracyScore",
     "Features",
     "GaussianStatistics",
     "PowerSpectrum",
@@ -40,7 +40,7 @@ __all__ = [
     "mean_sd",
     "mean_sd_text",
     "ms_ssim_variety",
-    "nearest_neighbour_accuracy",
+    "nearest_neighbor_accuracy",
     "precision_recall",
     "realism",
     "realism_table",
@@ -48,5 +48,5 @@ __all__ = [
     "shell",
     "ssim_map",
     "to_label",
-    "tumour_features",
+    "tumor_features",
 ]

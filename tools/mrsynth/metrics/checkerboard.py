@@ -1,4 +1,4 @@
-"""Checkerboard artefacts: energy at the frequencies of a generator's upsampling steps (Odena et al. 2016,
+"""Checkerboard artifacts: energy at the frequencies of a generator's upsampling steps (Odena et al. 2016,
 "Deconvolution and checkerboard artifacts"; the spectra as in Durall et al. 2020 and Frank et al. 2020).
 
 A layer that doubles the size, the n-th from the end, can leave a pattern that repeats every 2^n pixels. All of its
@@ -36,9 +36,9 @@ NOTHING = 1e-20
 class PowerSpectrum:
     """Mean power spectrum of images that arrive in batches, over images and channels, in float64.
 
-    Each channel is cut to a multiple of 8 pixels (about its centre), so that the frequencies stand on the spectrum's
+    Each channel is cut to a multiple of 8 pixels (about its center), so that the frequencies stand on the spectrum's
     own grid; its mean is taken off and a Hann window laid over it, which spreads a single frequency over its direct
-    neighbours and no farther. Parts add up by :meth:`merge`.
+    neighbors and no farther. Parts add up by :meth:`merge`.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
-"""Diversity of tumours over subjects, synthetic against real.
+"""Diversity of tumors over subjects, synthetic against real.
 
-The features have names: in each part of the tumour (core, oedema, enhancing) and each sequence, the mean intensity
+The features have names: in each part of the tumor (core, edema, enhancing) and each sequence, the mean intensity
 and its standard deviation over the voxels (how mottled the part is). Measured on synthetic and real images of the
 same labels, a difference in their spread is the generator's and not that of the labels. A generator that paints
-all tumours alike (mode collapse; Doncenco 2022, section 3.1) has a ratio well below 1.
+all tumors alike (mode collapse; Doncenco 2022, section 3.1) has a ratio well below 1.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from mrsynth.conventions import CORE, ENHANCING, OEDEMA, SEQUENCES
+from mrsynth.conventions import CORE, EDEMA, ENHANCING, SEQUENCES
 
-PARTS = {"core": CORE, "oedema": OEDEMA, "enhancing": ENHANCING}
+PARTS = {"core": CORE, "edema": EDEMA, "enhancing": ENHANCING}
 LEAST_VOXELS = 3
 
 
 def feature_names() -> list[str]:
-    """Names of the features, in the order of :func:`tumour_features`."""
+    """Names of the features, in the order of :func:`tumor_features`."""
     return [f"{part} {name} {kind}" for part in PARTS for name in SEQUENCES for kind in ("mean", "texture")]
 
 
-def tumour_features(image: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Features of one subject's tumour.
+def tumor_features(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Features of one subject's tumor.
 
     Args:
         image: `(4, X, Y, Z)`, sequences in the project's order.
@@ -43,7 +43,7 @@ def tumour_features(image: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def diversity(real: np.ndarray, synthetic: np.ndarray) -> dict[str, Any]:
-    """Compare the spread of synthetic tumours with that of real ones.
+    """Compare the spread of synthetic tumors with that of real ones.
 
     Args:
         real: `(n, features)` of real subjects, NaN where absent.

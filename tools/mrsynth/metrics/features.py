@@ -68,7 +68,7 @@ class Features:
         spatial_dims: of the images, 2 or 3.
         device: where ``extract`` works.
         batch_size: images at once; it changes nothing but memory and time.
-        standardise: the features have units of their own, so a distance between them needs each shifted and scaled by
+        standardize: the features have units of their own, so a distance between them needs each shifted and scaled by
             mean and standard deviation of the real set, as the Frechet Radiomics Distance does.
 
     Raises:
@@ -81,7 +81,7 @@ class Features:
     spatial_dims: int = 2
     device: torch.device | str = "cpu"
     batch_size: int = 64
-    standardise: bool = False
+    standardize: bool = False
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
@@ -164,7 +164,7 @@ def build_features(
         if weights is not None:
             _refuse("no weights: radiomics are formulas", str(weights), "weights, features radiomics")
         measure = Radiomics(chosen)
-        return Features(measure.title, measure.dimensions, measure, 2, "cpu", batch_size, standardise=True)
+        return Features(measure.title, measure.dimensions, measure, 2, "cpu", batch_size, standardize=True)
     raise UserError(f"one of {', '.join(NAMES)}", repr(name), "name of the features", f"give features={NAMES[0]}")
 
 
@@ -174,7 +174,7 @@ class OnThreeChannels(nn.Module):
     Args:
         network: returns `(N, D)` of `(N, 3, size, size)`.
         dimensions: D.
-        size: side that images are resized to (bilinear, half-pixel centres), whatever their aspect.
+        size: side that images are resized to (bilinear, half-pixel centers), whatever their aspect.
         antialias: smooth first where the image becomes smaller.
         scale: of the values, from [-1, 1] to what the network was trained on.
         offset: added to them then.

@@ -9,7 +9,7 @@ the same count.
 
 The matrix root is never formed: its trace is the sum of the square roots of the eigenvalues of S1 S2, which are those
 of a symmetric problem. Where S1 = A'A and S2 = B'B it is also the sum of the singular values of A B', and while there
-are no more images than features the factors are the centred features themselves, so that the work is done in the space
+are no more images than features the factors are the centered features themselves, so that the work is done in the space
 of the samples.
 """
 

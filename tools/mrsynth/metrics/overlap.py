@@ -25,7 +25,7 @@ MEASURES = ("dice", "hd95", "sensitivity", "precision")
 def region_scores(
     prediction: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
 ) -> dict[str, dict[str, float]]:
-    """Compare two tumour labels on one grid.
+    """Compare two tumor labels on one grid.
 
     Args:
         prediction: `(X, Y, Z)`, values 0, 1, 2, 4.

@@ -21,7 +21,7 @@ from mrsynth.metrics.checkerboard import LEAST_SIZE, NOTHING, PowerSpectrum, che
 from mrsynth.metrics.features import Features
 from mrsynth.metrics.frechet import frechet_distance, frechet_extrapolated
 from mrsynth.metrics.kernel import kernel_distance
-from mrsynth.metrics.neighbours import density_coverage, nearest_neighbour_accuracy, precision_recall
+from mrsynth.metrics.neighbors import density_coverage, nearest_neighbor_accuracy, precision_recall
 from mrsynth.metrics.summary import mean_sd, mean_sd_text
 from mrsynth.metrics.two_sample import classifier_two_sample_test
 from mrsynth.metrics.variety import WINDOW, ms_ssim_variety
@@ -55,7 +55,7 @@ EXTRAPOLATED = 20
 """Images of a set from which the Fréchet distance is extrapolated."""
 
 
-class Images(Protocol):
+class ImageSequence(Protocol):
     """Images by number: a tensor `(N, C, H, W)`, or anything with a length that gives `(C, H, W)`."""
 
     def __len__(self) -> int: ...
@@ -75,7 +75,7 @@ def feature_measures(real: torch.Tensor, fake: torch.Tensor, seed: int) -> dict[
         warnings.simplefilter("ignore", UserWarning)  # fewer images than features: said once, in the result
         distance = frechet_distance(real, fake)
     around, dense = precision_recall(real, fake), density_coverage(real, fake)
-    neighbours = nearest_neighbour_accuracy(real, fake)
+    neighbors = nearest_neighbor_accuracy(real, fake)
     return {
         "frechet": distance,
         "kernel": kernel_distance(real, fake, subsets=10, seed=seed)["mean"],
@@ -83,13 +83,13 @@ def feature_measures(real: torch.Tensor, fake: torch.Tensor, seed: int) -> dict[
         "recall": around["recall"],
         "density": dense["density"],
         "coverage": dense["coverage"],
-        "nn_real": neighbours["accuracy_real"],
-        "nn_fake": neighbours["accuracy_fake"],
+        "nn_real": neighbors["accuracy_real"],
+        "nn_fake": neighbors["accuracy_fake"],
         "c2st": float(classifier_two_sample_test(real, fake, seed=seed)["accuracy"]),
     }
 
 
-def image_measures(images: Images, seed: int) -> dict[str, float]:
+def image_measures(images: ImageSequence, seed: int) -> dict[str, float]:
     """The measures of :data:`ON_IMAGES`; those for which the images are too small, constant, or volumes, are left
     out."""
     shape, found = images[0].shape[1:], {}
@@ -104,10 +104,10 @@ def image_measures(images: Images, seed: int) -> dict[str, float]:
     return found
 
 
-class Some:
+class ImageSubset:
     """Those images of ``images`` that ``numbers`` name, read when asked for."""
 
-    def __init__(self, images: Images, numbers: np.ndarray) -> None:
+    def __init__(self, images: ImageSequence, numbers: np.ndarray) -> None:
         self.images, self.numbers = images, numbers
 
     def __len__(self) -> int:
@@ -117,7 +117,7 @@ class Some:
         return self.images[int(self.numbers[index])]
 
 
-class Noise:
+class NoiseImages:
     """Images of normal noise, each a function of ``seed`` and its number, cut to [-1, 1].
 
     Args:
@@ -140,13 +140,13 @@ class Noise:
         return torch.from_numpy(self.mean + self.sd * noise).float().clamp(-1, 1)
 
 
-def batches(images: Images, size: int = 64) -> Iterator[torch.Tensor]:
+def batches(images: ImageSequence, size: int = 64) -> Iterator[torch.Tensor]:
     """``images`` in order, `(n, C, H, W)`."""
     for first in range(0, len(images), size):
         yield torch.stack([images[i] for i in range(first, min(first + size, len(images)))])
 
 
-def features_of(images: Images, features: Features) -> tuple[torch.Tensor, float, float]:
+def features_of(images: ImageSequence, features: Features) -> tuple[torch.Tensor, float, float]:
     """Features `(N, D)` of images that are read batch by batch, and the mean and standard deviation of their pixels."""
     found, moments = [], []
     for batch in batches(images, 64 if len(images[0].shape) == 3 else 1):  # volumes one by one
@@ -157,8 +157,8 @@ def features_of(images: Images, features: Features) -> tuple[torch.Tensor, float
 
 
 def realism(
-    real: Images,
-    fake: Images,
+    real: ImageSequence,
+    fake: ImageSequence,
     features: Features,
     *,
     draws: int = 10,
@@ -212,18 +212,18 @@ def realism(
     half = min(taken, len(real) // 2)
     of_real, mean, sd = features_of(real, features)
     of_fake = features_of(fake, features)[0]
-    noise = Noise(taken, real[0].shape, mean, sd, seed)
+    noise = NoiseImages(taken, real[0].shape, mean, sd, seed)
     of_noise = features_of(noise, features)[0]
-    if features.standardise:
-        of_real, of_fake, of_noise = standardised(of_real, of_fake, of_noise)
+    if features.standardize:
+        of_real, of_fake, of_noise = standardized(of_real, of_fake, of_noise)
     found: dict[str, dict[str, list[float]]] = {name: {pair: [] for pair in PAIRS} for name in ON_FEATURES | ON_IMAGES}
     for draw in progress(range(draws)):
         of_draw, chosen = drawn(len(real), taken, draws, draw, seed), drawn(len(fake), taken, draws, draw, seed + 1)
         order = np.random.default_rng([seed, draw]).permutation(len(real))
         one, other = order[:half], order[half : 2 * half]
-        pairs: dict[str, tuple[torch.Tensor, torch.Tensor, Images]] = {
-            "synthetic": (of_real[of_draw], of_fake[chosen], Some(fake, chosen)),
-            "half of real": (of_real[one], of_real[other], Some(real, other)),
+        pairs: dict[str, tuple[torch.Tensor, torch.Tensor, ImageSequence]] = {
+            "synthetic": (of_real[of_draw], of_fake[chosen], ImageSubset(fake, chosen)),
+            "half of real": (of_real[one], of_real[other], ImageSubset(real, other)),
             "noise": (of_real[of_draw], of_noise, noise),
         }
         for pair, (reference, compared, images) in pairs.items():
@@ -263,7 +263,7 @@ def drawn(available: int, taken: int, draws: int, draw: int, seed: int) -> np.nd
     return np.random.default_rng(seed).permutation(available)[draw * taken : (draw + 1) * taken]
 
 
-def standardised(real: torch.Tensor, *others: torch.Tensor) -> list[torch.Tensor]:
+def standardized(real: torch.Tensor, *others: torch.Tensor) -> list[torch.Tensor]:
     """Features shifted and scaled by the real ones' mean and standard deviation; those that do not vary are dropped."""
     mean, sd = real.mean(dim=0), real.std(dim=0)
     varies = sd > 1e-12
@@ -298,7 +298,7 @@ def realism_table(result: Mapping[str, Any], title: str = "") -> str:
     return "\n".join(lines)
 
 
-class Sampled(Protocol):
+class ImageSource(Protocol):
     """Real images by class, such as :class:`mrsynth.images.ImageDataset`."""
 
     def sample(self, count: int, seed: int, of_class: int) -> torch.Tensor:
@@ -332,7 +332,7 @@ class RealismValidator:
     def __init__(
         self,
         make: Callable[[int, int], torch.Tensor],
-        real: Sampled,
+        real: ImageSource,
         classes: Sequence[str],
         features: Features,
         count: int = 500,
@@ -374,7 +374,7 @@ class RealismValidator:
         """The Fréchet distance of noise, and of one half of the real images from the other, each class; for people."""
         lines = [f"Fréchet distance by {self.features.name}; the anchors of each class:"]
         for name, images, real in zip(self.classes, self.images, self.real, strict=True):
-            noise = Noise(len(images), images.shape[1:], float(images.mean()), float(images.std()), self.seed)
+            noise = NoiseImages(len(images), images.shape[1:], float(images.mean()), float(images.std()), self.seed)
             far = self._measures(real, features_of(noise, self.features)[0])["frechet"]
             line = f"  {name}: noise {far:.1f} ({len(real)} images)"
             if (half := len(real) // 2) >= LEAST_IMAGES:
@@ -385,8 +385,8 @@ class RealismValidator:
         return "\n".join(lines)
 
     def _measures(self, real: torch.Tensor, fake: torch.Tensor) -> dict[str, float]:
-        if self.features.standardise:
-            real, fake = standardised(real, fake)
+        if self.features.standardize:
+            real, fake = standardized(real, fake)
         if len(real) < LEAST_IMAGES:
             return {"frechet": frechet_distance(real, fake)}
         return feature_measures(real, fake, self.seed)

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError, user_error_in
-from mrsynth.transforms import NormaliseInsideBraind, bounding_box
+from mrsynth.transforms import NormalizeInsideBraind, bounding_box
 
 
 class SegmenterEncoder(nn.Module):
@@ -41,7 +41,7 @@ class SegmenterEncoder(nn.Module):
 
     def __init__(self, network: Any) -> None:
         super().__init__()
-        self.normalise = NormaliseInsideBraind()
+        self.normalize = NormalizeInsideBraind()
         self.margin, self.sampling = 0, 1
         if isinstance(network, DynUNet):
             self.layer = "bottleneck"
@@ -83,7 +83,7 @@ class SegmenterEncoder(nn.Module):
             "image": MetaTensor(volume[box].cpu()),
             "brain": MetaTensor(brain[None][box].cpu()),
         }
-        image = self.normalise(item)["image"].as_tensor().to(volume.device)
+        image = self.normalize(item)["image"].as_tensor().to(volume.device)
         share = F.avg_pool3d(self._to_steps(brain[None][box].float()), self.step)
         activations = self.activations(self._to_steps(image)[None])[0]
         return (activations * share).sum(dim=(1, 2, 3)) / share.sum()

@@ -26,7 +26,7 @@ def classifier_two_sample_test(
     """Accuracy of a real-or-fake classifier on images that it was not trained on.
 
     From 0 to 1; 0.5 is best (the two cannot be told apart), 1 worst. Of unequal sets the larger gives as many images
-    as the smaller has, drawn at random, so chance is 0.5. Features are standardised by the training part.
+    as the smaller has, drawn at random, so chance is 0.5. Features are standardized by the training part.
 
     Args:
         real: features `(N, D)`.

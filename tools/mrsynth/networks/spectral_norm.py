@@ -1,4 +1,4 @@
-"""Spectral normalisation of a network's convolutions, and folding it into plain weights (Miyato 2018)."""
+"""Spectral normalization of a network's convolutions, and folding it into plain weights (Miyato 2018)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def add_spectral_norm(network: nn.Module) -> nn.Module:
 
 
 def folded_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
-    """State dict of the same network built without spectral normalisation, computing the same in evaluation.
+    """State dict of the same network built without spectral normalization, computing the same in evaluation.
 
-    Each normalised weight is written as the plain tensor that the network uses; the parametrisation's own entries
+    Each normalized weight is written as the plain tensor that the network uses; the parametrization's own entries
     are gone, so the result loads into a plain network, which TorchScript takes. Tensors are copies on the CPU.
     """
     training = network.training
@@ -39,7 +39,7 @@ def folded_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def power_iteration(network: nn.Module) -> None:
-    """Refine each normalised weight's singular vectors once, and hold them until the next call.
+    """Refine each normalized weight's singular vectors once, and hold them until the next call.
 
     PyTorch refines them at every forward pass in training. Held, all passes of one move see the same weights,
     activation checkpointing recomputes what was computed, and every rank of a distributed run agrees.

@@ -97,19 +97,19 @@ def read_examination(item: Mapping[str, Any], sequences: Sequence[str], size: tu
     return Examination(channels, lesions, breasts, windows)
 
 
-def lesion_centres(lesions: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """``(lesion, column, row, slice)`` for each slice that each lesion crosses: the centre of mass of what is there."""
-    centres = []
+def lesion_centers(lesions: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """``(lesion, column, row, slice)`` for each slice that each lesion crosses: the center of mass of what is there."""
+    centers = []
     for number, box in enumerate(ndimage.find_objects(lesions), start=1):
         for level in range(box[2].start, box[2].stop) if box else ():
             part = lesions[box[0], box[1], level] == number
             if part.any():
                 x, y = ndimage.center_of_mass(part)
-                centres.append((number, round(box[0].start + x), round(box[1].start + y), level))
-    return centres
+                centers.append((number, round(box[0].start + x), round(box[1].start + y), level))
+    return centers
 
 
-def healthy_centres(
+def healthy_centers(
     examination: Examination, count: int, clear: int, rng: np.random.Generator
 ) -> list[tuple[int, int, int]]:
     """``(column, row, slice)`` of random points in the breasts with no lesion in the ``clear`` x ``clear`` pixels round
@@ -153,7 +153,7 @@ def _read(files: Sequence[str]) -> tuple[list[np.ndarray], list[float]]:
                 f"affine {np.round(first[2], 2).tolist()}",
                 f"{voxels.shape}, affine {np.round(affine, 2).tolist()}",
                 name,
-                "resample it to that grid first (labels by nearest neighbour)",
+                "resample it to that grid first (labels by nearest neighbor)",
             )
         turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
         volumes.append(nib.orientations.apply_orientation(voxels, turn))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from mrsynth.errors import UserError
-from mrsynth.images import Stack
+from mrsynth.images import SubjectImages
 
 
 class PatchRows:
@@ -72,7 +72,7 @@ def index_of(store: str | os.PathLike) -> Path:
     return Path(store) / "index.json" if Path(store).is_dir() else Path(store)
 
 
-def patch_stacks(index: str | os.PathLike, section: str) -> list[Stack]:
+def patch_stacks(index: str | os.PathLike, section: str) -> list[SubjectImages]:
     """Stacks of a section of a store of patches, by subject.
 
     Args:
@@ -89,7 +89,7 @@ def patch_stacks(index: str | os.PathLike, section: str) -> list[Stack]:
         if item["section"] == section:
             by_subject.setdefault(item["subject"], []).append(item)
     return [
-        Stack(
+        SubjectImages(
             subject,
             PatchRows(path.parent / items[0]["file"], [i["row"] for i in items], scale["divide"], scale["subtract"]),
             [int(item["class"]) for item in items],

@@ -10,7 +10,7 @@
 of :func:`cut_patches`), ``subjects`` by section and ``items``, a line each::
 
     {"file": "patches/A.npy", "row": 3, "subject": "A", "class": 2, "section": "training", "slice": 14,
-     "centre": [row, column], "lesion": 1}
+     "center": [row, column], "lesion": 1}
 
 ``class`` is a place in ``classes``, ``lesion`` a number in the subject's label, null for a healthy patch; ``patient``
 stands there where it is known. In the units of a training a value of channel c is
@@ -45,8 +45,8 @@ from mrsynth.patches.cutting import (
     HIGHEST,
     SUBTRACTION,
     cut,
-    healthy_centres,
-    lesion_centres,
+    healthy_centers,
+    lesion_centers,
     read_examination,
 )
 
@@ -83,7 +83,7 @@ def cut_patches(
         out: folder of the store.
         size: voxels of the common grid, that all images are brought to; the paper's by default.
         patch: pixels along each edge.
-        clear: a healthy patch has no lesion in so many pixels square round its centre.
+        clear: a healthy patch has no lesion in so many pixels square round its center.
         healthy: healthy patches a subject; the paper has 984.
         classes: those that the store must have patches of; give fewer for a set that lacks one.
         sequences: columns of ``subjects.csv`` to cut; the subtraction of t1_pre from t1_post1 is added to them.
@@ -270,18 +270,18 @@ def _cut_subject(settings: Mapping[str, Any], out: Path, item: Mapping[str, Any]
     except UserError as error:
         return error
     rows = [
-        {"class": classes.index(item["lesions"][str(number)]), "slice": level, "centre": [y, x], "lesion": number}
-        for number, x, y, level in lesion_centres(seen.lesions)
+        {"class": classes.index(item["lesions"][str(number)]), "slice": level, "center": [y, x], "lesion": number}
+        for number, x, y, level in lesion_centers(seen.lesions)
     ]
     if "healthy" in classes:
         rng = np.random.default_rng([settings["seed"], int(hashlib.sha256(name.encode()).hexdigest()[:16], 16)])
         rows += [
-            {"class": classes.index("healthy"), "slice": level, "centre": [y, x], "lesion": None}
-            for x, y, level in healthy_centres(seen, settings["healthy"], settings["clear"], rng)
+            {"class": classes.index("healthy"), "slice": level, "center": [y, x], "lesion": None}
+            for x, y, level in healthy_centers(seen, settings["healthy"], settings["clear"], rng)
         ]
     patches = np.zeros((len(rows), len(seen.channels), size, size), dtype=np.int16)
     for patch, row in zip(patches, rows, strict=True):
-        patch[:] = cut(seen.channels, row["centre"][1], row["centre"][0], row["slice"], size)
+        patch[:] = cut(seen.channels, row["center"][1], row["center"][0], row["slice"], size)
     (out / INDEX).unlink(missing_ok=True)  # it would speak of other patches, until it is written anew
     with atomic_path(array) as temporary, open(temporary, "wb") as stream:
         np.save(stream, patches)

@@ -1,7 +1,7 @@
 """The embedded cohort: brain MRI of subjects who never existed, made on the spot from the MNI152 tissue maps.
 
 Every subject is written as BraTS 2020/2021 publishes its own, so that whatever reads that dataset reads this.
-Anatomy, tumour, contrast and noise are functions of (seed, index): same seed, same voxels.
+Anatomy, tumor, contrast and noise are functions of (seed, index): same seed, same voxels.
 """
 
 from mrsynth.phantom.cohort import default_breast_cohort, default_cohort, make_breast_cohort, make_cohort

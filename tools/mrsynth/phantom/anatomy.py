@@ -3,11 +3,11 @@
 The maps are an average of 152 people, so their gyri are smooth. Where they are sure (ventricles, deep nuclei,
 the large sulci) they are followed; where they hesitate between tissues (the cortex), one anatomy is *drawn*
 from them: a correlated random field decides which tissue a point gets, so that every tissue keeps its share
-and the sheets on which the field vanishes become sulci, with grey matter on both banks and white matter
+and the sheets on which the field vanishes become sulci, with gray matter on both banks and white matter
 behind.
 
 Positions come in three spaces, all in mm: *grid* (origin at the first voxel of the fine grid), *head* (MNI
-axes, RAS+, centred on the subject) and *template* (MNI152 world coordinates).
+axes, RAS+, centered on the subject) and *template* (MNI152 world coordinates).
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class Template:
     """MNI152 maps, float32 on one grid: probabilities in [0, 1], ``depth`` in mm below the brain's surface,
     ``cap`` 1 at the wall of the ventricles and falling with the distance from it."""
 
-    grey: Array
+    gray: Array
     white: Array
     depth: Array
     vessels: Array
     cap: Array
     origin: Array
-    centre: Array
+    center: Array
     size: Array
 
     def sample(self, volume: Array, points: Array, outside: float = 0.0) -> Array:
@@ -61,28 +61,28 @@ def load_template() -> Template:
     """The maps inside the nilearn package; nothing is downloaded."""
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
 
-    grey_map, white_map = load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1)
-    grey, white = grey_map.get_fdata(dtype=np.float32), white_map.get_fdata(dtype=np.float32)
+    gray_map, white_map = load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1)
+    gray, white = gray_map.get_fdata(dtype=np.float32), white_map.get_fdata(dtype=np.float32)
     brain = load_mni152_brain_mask(resolution=1).get_fdata() > 0.5
-    origin = grey_map.affine[:3, 3].astype(np.float32)
+    origin = gray_map.affine[:3, 3].astype(np.float32)
     depth = _distance_within(brain)
     depth = ndimage.gaussian_filter(depth, 0.7)
     where = np.argwhere(brain)
     low, high = where.min(0), where.max(0) + 1
     return Template(
-        grey=grey,
+        gray=gray,
         white=white,
         depth=depth,
         vessels=_vessels(depth, origin),
-        cap=_caps(grey, white, depth),
+        cap=_caps(gray, white, depth),
         origin=origin,
-        centre=((low + high - 1) / 2 + origin).astype(np.float32),
+        center=((low + high - 1) / 2 + origin).astype(np.float32),
         size=(high - low).astype(np.float32),
     )
 
 
-def _caps(grey: Array, white: Array, depth: Array) -> Array:
-    fluid = (grey + white < 0.5) & (depth > 22)
+def _caps(gray: Array, white: Array, depth: Array) -> Array:
+    fluid = (gray + white < 0.5) & (depth > 22)
     return np.exp(np.minimum(_distance_within(fluid) - 0.5, 0) / 3)
 
 
@@ -139,7 +139,7 @@ class Brain:
         low: first fine voxel of the working box, (3,) int, multiples of 12.
         inside: bool ``(x, y, z)``, the brain mask in the working box at 1 mm; N voxels are true.
         head, template: positions of those voxels, float32 ``(3, N)`` in mm.
-        csf, grey, white: shares of tissue, float32 ``(N,)``, adding up to 1.
+        csf, gray, white: shares of tissue, float32 ``(N,)``, adding up to 1.
         vessel: share of blood, float32 ``(N,)`` in [0, 1], on top of the three.
         depth: mm below the surface of the brain, ``(N,)``.
         myelin: the template's smooth white-matter probability, ``(N,)``.
@@ -151,7 +151,7 @@ class Brain:
     head: Array
     template: Array
     csf: Array
-    grey: Array
+    gray: Array
     white: Array
     vessel: Array
     depth: Array
@@ -224,7 +224,7 @@ class Pose:
     def _template(self, head: Array, displacement: Array) -> Array:
         """Template positions of ``head`` positions (3, N)."""
         template = load_template()
-        at = self.linear(head + displacement.reshape(3, -1)) + template.centre[:, None]
+        at = self.linear(head + displacement.reshape(3, -1)) + template.center[:, None]
         # ventricles grow or shrink about the middle of the head
         away = at - np.array([0, -12, 14], dtype=np.float32)[:, None]
         pull = np.exp(-((away[0] / 26) ** 2 + (away[1] / 42) ** 2 + (away[2] / 24) ** 2))
@@ -250,7 +250,7 @@ def _rotation(angles: Array) -> Array:
 
 
 class Anatomy:
-    """One subject's brain, in two steps: where it is (drawn at once), and its tissue, once a tumour pushes it.
+    """One subject's brain, in two steps: where it is (drawn at once), and its tissue, once a tumor pushes it.
 
     Args:
         rng: draws everything about the anatomy.
@@ -283,7 +283,7 @@ class Anatomy:
         depth = template.sample(template.depth, at, -9.0)
         keep = depth > -2
         near, head, at, depth = near[keep], head[:, keep], at[:, keep], depth[keep]
-        # a brain extraction is never quite smooth: the surface wanders by about a millimetre
+        # a brain extraction is never quite smooth: the surface wanders by about a millimeter
         edge = np.flatnonzero(depth < 2.5)
         depth[edge] += 0.6 * self.edge_noise(head[:, edge])
         mask = np.zeros(shape, dtype=bool)
@@ -309,28 +309,28 @@ class Anatomy:
         if displacement is not None:
             at = at - self.pose.linear(displacement)
             source = source - displacement
-        grey, white = template.sample(template.grey, at), template.sample(template.white, at)
+        gray, white = template.sample(template.gray, at), template.sample(template.white, at)
         myelin = white.copy()
-        csf = np.clip(1 - grey - white, 0, 1)
+        csf = np.clip(1 - gray - white, 0, 1)
         deep, cerebellum = _deep(at), cerebellum_share(at)
-        # the outermost millimetre is fluid in some places, cortex in others
+        # the outermost millimeter is fluid in some places, cortex in others
         skin = np.flatnonzero(self.depth < 2.2)
         bare = smoothstep(self.vessel_noise[0](self.head[:, skin] * np.float32(0.6)) + 0.5)
         csf[skin] *= 1 - 0.8 * smoothstep((2.2 - self.depth[skin]) / 1.2) * bare
         csf *= np.float32(self.atrophy)
         if swelling is not None:
             csf *= 1 - 0.75 * swelling * (1 - deep)
-        csf, grey, white = self._draw(at, csf, grey, white, deep, cerebellum)
+        csf, gray, white = self._draw(at, csf, gray, white, deep, cerebellum)
         vessel = np.maximum(template.sample(template.vessels, at), self._thin_vessels(source, csf))
         cap = template.sample(template.cap, at)
-        return Brain(self.low, self.inside, self.head, at, csf, grey, white, vessel, self.depth, myelin, cap)
+        return Brain(self.low, self.inside, self.head, at, csf, gray, white, vessel, self.depth, myelin, cap)
 
     def _draw(
-        self, at: Array, csf: Array, grey: Array, white: Array, deep: Array, cerebellum: Array
+        self, at: Array, csf: Array, gray: Array, white: Array, deep: Array, cerebellum: Array
     ) -> tuple[Array, Array, Array]:
         # the surest tissue gains: an average's slopes become one brain's edges
-        csf, grey, white = csf**1.7, grey**1.7, white**1.7
-        total = csf + grey + white + 1e-6
+        csf, gray, white = csf**1.7, gray**1.7, white**1.7
+        total = csf + gray + white + 1e-6
         csf, white = csf / total, white / total
         # an average hides the narrow sulci of the convexity, and most of the cerebellum's
         shallow = smoothstep(1.4 - self.depth / 22) * (1 - deep) * (1 - 0.3 * cerebellum)
@@ -360,9 +360,9 @@ class Anatomy:
         return smoothstep((0.30 - thread) / 0.16) * smoothstep((csf - 0.15) / 0.3) * smoothstep((9 - self.depth) / 3)
 
 
-def _ellipsoid(at: Array, centre: tuple[float, float, float], radii: tuple[float, float, float], soft: float) -> Array:
+def _ellipsoid(at: Array, center: tuple[float, float, float], radii: tuple[float, float, float], soft: float) -> Array:
     """1 inside, 0 outside, ``soft`` the share of the radius over which it falls."""
-    squared = sum(((at[a] - centre[a]) / radii[a]) ** 2 for a in range(3))
+    squared = sum(((at[a] - center[a]) / radii[a]) ** 2 for a in range(3))
     return smoothstep((1 + soft / 2 - np.sqrt(squared)) / soft)
 
 

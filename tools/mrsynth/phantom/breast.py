@@ -39,8 +39,8 @@ def make_breast_subject(seed: int, index: int, matrix: int = 256) -> tuple[Array
     slab = anatomy.slab(matrix)
     plans = draw_plans(streams[1], index, seed)
     lesions = [
-        Lesion(plan, centre, anatomy.breasts[0 if centre[0] > 0 else 1].nipple)
-        for plan, centre in zip(plans, places(anatomy, plans), strict=True)
+        Lesion(plan, center, anatomy.breasts[0 if center[0] > 0 else 1].nipple)
+        for plan, center in zip(plans, places(anatomy, plans), strict=True)
     ]
     values, mask = draw(anatomy, lesions, tissue_signals(streams[2]), slab)
     facts = [

@@ -69,7 +69,7 @@ class Slab:
 
     @property
     def within(self) -> list[Array]:
-        """Distances of the voxels' centres from the field of view's corner along x, y, z, in mm."""
+        """Distances of the voxels' centers from the field of view's corner along x, y, z, in mm."""
         return [
             (np.arange(count, dtype=np.float32) + 0.5) * np.float32(length / count)
             for count, length in zip(self.shape, EXTENT, strict=True)
@@ -77,7 +77,7 @@ class Slab:
 
     @property
     def axes(self) -> list[Array]:
-        """Positions of the voxels' centres along x, y, z, in mm."""
+        """Positions of the voxels' centers along x, y, z, in mm."""
         corner = (-FOV_MM / 2, self.front, -EXTENT[2] / 2)
         return [axis + np.float32(start) for axis, start in zip(self.within, corner, strict=True)]
 
@@ -270,8 +270,8 @@ class Anatomy:
             nipple = np.maximum(nipple, smoothstep((7.5 - away) / 2))
             skin = np.maximum(skin, smoothstep((self.skin + 1.2 - depth) / blur + 0.5) * smoothstep((20 - away) / 3))
         cyst = np.zeros_like(gland)
-        for centre, radius in self.cysts:
-            away = np.sqrt(((at - centre[:, None]) ** 2).sum(0))
+        for center, radius in self.cysts:
+            away = np.sqrt(((at - center[:, None]) ** 2).sum(0))
             cyst = np.maximum(cyst, smoothstep((radius - away) / 0.8 + 0.5))
         patch = smoothstep(0.5 + 0.4 * noise["patch"](at[::-1]) + 0.25 * noise["fine"](at))
         return {
@@ -320,8 +320,8 @@ class Anatomy:
         label[self.noise["lung"](at) > 2.1] = BLOOD
         behind = self.half_depth * 2 - y  # from the back
 
-        def ball(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Array:
-            return np.sqrt(sum(((at[i] - c) / r) ** 2 for i, (c, r) in enumerate(zip(centre, radii, strict=True))))
+        def ball(center: tuple[float, float, float], radii: tuple[float, float, float]) -> Array:
+            return np.sqrt(sum(((at[i] - c) / r) ** 2 for i, (c, r) in enumerate(zip(center, radii, strict=True))))
 
         wall = self.padding + self.muscle + 12
         middle = 9 + 9 * np.cos(front / 20) + 0.1 * np.abs(z)
@@ -333,8 +333,8 @@ class Anatomy:
         label[whole < 1] = HEART
         label[ball((heart[0] + 12, heart[1] + 8, heart[2] - 4), (25, 21, 44)) < 1] = BLOOD
         label[ball((heart[0] - 20, heart[1] - 9, heart[2] + 6), (23, 22, 44)) < 1] = BLOOD
-        for centre, radius in (((-14.0, wall + 40), 14.0), ((14.0, wall + 34), 13.0)):
-            label[(np.hypot(x - centre[0], y - centre[1]) < radius) & (z > 34)] = BLOOD
+        for center, radius in (((-14.0, wall + 40), 14.0), ((14.0, wall + 34), 13.0)):
+            label[(np.hypot(x - center[0], y - center[1]) < radius) & (z > 34)] = BLOOD
         liver = ball((-52, self.half_depth, -116), (90, 84, 76 + dz))
         label[(liver < 1)] = LIVER
         spine = self.half_depth * 2 - 62

@@ -120,7 +120,7 @@ def _compose(
     lay(tissue["vessel"], table["vessel"][:, None])
     lay(tissue["cyst"], table["cyst"][:, None])
     for lesion, share in zip(lesions, shares, strict=True):
-        arm = at - lesion.centre[:, None]
+        arm = at - lesion.center[:, None]
         near = np.flatnonzero((arm * arm).sum(0) < lesion.reach**2)
         within, shown, value = lesion.paint(at[:, near], TIMES, table["fat"])
         lay(shown, value, near)

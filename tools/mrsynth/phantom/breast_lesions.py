@@ -85,14 +85,14 @@ def _plan(rng: np.random.Generator, name: str) -> LesionPlan:
 
 
 def places(anatomy: Anatomy, plans: list[LesionPlan]) -> list[Array]:
-    """Where each lesion's centre lies, ``(3,)`` mm: mostly in glandular tissue, never outside the breast."""
+    """Where each lesion's center lies, ``(3,)`` mm: mostly in glandular tissue, never outside the breast."""
     chosen: list[Array] = []
     at, depth, before, level = anatomy.candidates
     for number, plan in enumerate(plans):
         radius = plan.diameter / 2
         room = np.minimum(depth - radius - 4, before - radius - 3) - np.maximum(np.abs(at[2]) - 60 + radius, 0)
-        for other, centre in zip(plans[:number], chosen, strict=True):
-            away = np.sqrt(((at - centre[:, None]) ** 2).sum(0))
+        for other, center in zip(plans[:number], chosen, strict=True):
+            away = np.sqrt(((at - center[:, None]) ** 2).sum(0))
             room = np.minimum(room, away - radius - other.diameter / 2 - 8)
         fits = np.flatnonzero(room > 0) if (room > 0).any() else np.flatnonzero(room == room.max())
         weight = np.exp(np.clip(level[fits], -4, 0.5))
@@ -108,12 +108,12 @@ class Lesion:
 
     Args:
         plan: what it is to be.
-        centre: its position ``(3,)``.
+        center: its position ``(3,)``.
         nipple: of its breast, towards which a non-mass lesion stretches.
     """
 
-    def __init__(self, plan: LesionPlan, centre: Array, nipple: Array) -> None:
-        self.plan, self.centre = plan, centre.astype(np.float32)
+    def __init__(self, plan: LesionPlan, center: Array, nipple: Array) -> None:
+        self.plan, self.center = plan, center.astype(np.float32)
         rng = np.random.default_rng(plan.seed)
         self.noise = NoiseVolume(rng, 1.0, 48)
         self.offset = rng.uniform(0, 8, (4, 3)).astype(np.float32)
@@ -122,7 +122,7 @@ class Lesion:
         stretch = np.exp(rng.normal(0, spread, 3))
         self.turn = (turn / (stretch / stretch.prod() ** (1 / 3))).T.astype(np.float32)
         self.values = self._draw_values(rng)
-        towards = nipple - centre
+        towards = nipple - center
         towards = towards / np.linalg.norm(towards)
         steps = np.linspace(-0.5, 0.5, 6)[:, None] * plan.diameter
         wander = rng.normal(0, 0.11 * plan.diameter, (6, 3))
@@ -132,7 +132,7 @@ class Lesion:
 
     @property
     def reach(self) -> float:
-        """No part of it is further from its centre, mm."""
+        """No part of it is further from its center, mm."""
         return 1.3 * self.plan.diameter + 6
 
     def _draw_values(self, rng: np.random.Generator) -> dict[str, float]:
@@ -173,7 +173,7 @@ class Lesion:
     def level(self, at: Array) -> tuple[Array, Array]:
         """About the distance in mm of points ``(3, N)`` from its margin, negative inside: without and with spicules."""
         plan, radius = self.plan, self.plan.diameter / 2
-        arm = at - self.centre[:, None]
+        arm = at - self.center[:, None]
         if plan.kind == "non-mass":
             rough = 0.09 * plan.diameter * self.noise(arm / (0.30 * plan.diameter) + self.offset[0][:, None])
             beads = [
@@ -211,7 +211,7 @@ class Lesion:
         body, spiky = self.level(at)
         within = smoothstep(0.5 - body / 1.2)
         shown = smoothstep(0.5 - spiky / 1.2)
-        grain = self.noise((at - self.centre[:, None]) / 5.0 + self.offset[3][:, None])
+        grain = self.noise((at - self.center[:, None]) / 5.0 + self.offset[3][:, None])
         uptake = value["uptake"] * (1 + value["texture"] * grain)
         core = smoothstep((-body / radius - 0.25) / 0.35)
         uptake = uptake * (1 - value["rim"] * core)
@@ -219,12 +219,12 @@ class Lesion:
         uptake = uptake * (1 - 0.85 * dead)
         t2 = value["t2"] * (1 + 0.6 * value["texture"] * grain) + 0.6 * dead
         if value["septa"]:
-            sheet = np.abs(self.noise((at - self.centre[:, None]) / (1.4 * radius) + self.offset[1][:, None]))
+            sheet = np.abs(self.noise((at - self.center[:, None]) / (1.4 * radius) + self.offset[1][:, None]))
             uptake = uptake * (1 - 0.75 * smoothstep((0.22 - sheet) / 0.14))
         water = np.full(within.shape, value["t1"], dtype=np.float32)
         posts = [water * (1 + uptake * share) for share in self.curve(np.array(times))]
         signals = np.stack([t2, np.zeros_like(water), water, *posts]).astype(np.float32)
         if self.plan.kind == "lymph node":
-            away = np.sqrt(((at - (self.centre + self.hilum)[:, None]) ** 2).sum(0))
+            away = np.sqrt(((at - (self.center + self.hilum)[:, None]) ** 2).sum(0))
             signals += smoothstep((0.42 * radius - away) / 1.2 + 0.5) * (hilum[:, None] - signals)
         return within, shown, signals

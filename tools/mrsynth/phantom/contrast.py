@@ -19,20 +19,20 @@ from mrsynth.phantom.tumor import Tumor
 # mean signal and its spread between subjects
 _SIGNAL: dict[str, dict[str, tuple[float, float]]] = {
     "t1": {
-        "csf": (0.32, 0.03), "grey": (0.77, 0.045), "white": (1.00, 0.0), "vessel": (0.55, 0.10),
-        "necrosis": (0.58, 0.06), "enhancing": (0.80, 0.05), "oedema": (0.74, 0.04),
+        "csf": (0.32, 0.03), "gray": (0.77, 0.045), "white": (1.00, 0.0), "vessel": (0.55, 0.10),
+        "necrosis": (0.58, 0.06), "enhancing": (0.80, 0.05), "edema": (0.74, 0.04),
     },
     "t1ce": {
-        "csf": (0.30, 0.03), "grey": (0.78, 0.03), "white": (1.00, 0.0), "vessel": (2.10, 0.25),
-        "necrosis": (0.55, 0.06), "enhancing": (1.85, 0.20), "oedema": (0.76, 0.04),
+        "csf": (0.30, 0.03), "gray": (0.78, 0.03), "white": (1.00, 0.0), "vessel": (2.10, 0.25),
+        "necrosis": (0.55, 0.06), "enhancing": (1.85, 0.20), "edema": (0.76, 0.04),
     },
     "t2": {
-        "csf": (1.75, 0.12), "grey": (0.66, 0.03), "white": (0.46, 0.02), "vessel": (0.15, 0.04),
-        "necrosis": (1.35, 0.15), "enhancing": (0.82, 0.08), "oedema": (1.05, 0.08),
+        "csf": (1.75, 0.12), "gray": (0.66, 0.03), "white": (0.46, 0.02), "vessel": (0.15, 0.04),
+        "necrosis": (1.35, 0.15), "enhancing": (0.82, 0.08), "edema": (1.05, 0.08),
     },
     "flair": {
-        "csf": (0.22, 0.04), "grey": (0.94, 0.04), "white": (0.74, 0.02), "vessel": (0.25, 0.05),
-        "necrosis": (1.05, 0.25), "enhancing": (1.25, 0.10), "oedema": (1.50, 0.10),
+        "csf": (0.22, 0.04), "gray": (0.94, 0.04), "white": (0.74, 0.02), "vessel": (0.25, 0.05),
+        "necrosis": (1.05, 0.25), "enhancing": (1.25, 0.10), "edema": (1.50, 0.10),
     },
 }  # fmt: skip
 
@@ -83,7 +83,7 @@ def acquire(rng: np.random.Generator, grid: PhantomGrid, brain: Brain, tumor: Tu
 
 
 def _label(grid: PhantomGrid, brain: Brain, tumor: Tumor) -> Array:
-    """The label that covers most of each voxel; any tumour at all if at least half is tumour."""
+    """The label that covers most of each voxel; any tumor at all if at least half is tumor."""
     fine = np.zeros(brain.inside.shape, dtype=np.uint8)
     fine[brain.inside] = tumor.label
     if grid.factor == 1:
@@ -99,7 +99,7 @@ def _signal(
     """The signal before the scanner's faults, float32 ``(N,)``."""
     value = {name: np.float32(rng.normal(mean, spread)) for name, (mean, spread) in _SIGNAL[sequence].items()}
     white = value["white"] * (1 + 0.10 * (brain.myelin - 0.85) * (1 if sequence.startswith("t1") else -1))
-    signal = value["csf"] * brain.csf + value["grey"] * brain.grey + white * brain.white
+    signal = value["csf"] * brain.csf + value["gray"] * brain.gray + white * brain.white
     folded = np.stack([np.abs(brain.template[0]), brain.template[1], brain.template[2]])
     if sequence in ("t2", "flair"):  # iron darkens the pallidum
         iron = sum(((folded[a] - c) / r) ** 2 for a, (c, r) in enumerate(((19, 7), (-5, 10), (-2, 6))))
@@ -113,10 +113,10 @@ def _signal(
     signal += (value["vessel"] - signal) * brain.vessel
     signal *= 1 + 0.02 * texture
     coarse, fine = tumor.texture
-    if not tumor.cystic:  # living tissue that does not enhance looks like dense oedema
-        value["necrosis"] += np.float32(0.6) * (value["oedema"] - value["necrosis"])
-    wet = 0.85 * tumor.oedema * (1 - brain.csf) * (1 - 0.35 * brain.grey)
-    signal += wet * (value["oedema"] * (1 + 0.07 * coarse + 0.03 * fine) - signal)
+    if not tumor.cystic:  # living tissue that does not enhance looks like dense edema
+        value["necrosis"] += np.float32(0.6) * (value["edema"] - value["necrosis"])
+    wet = 0.85 * tumor.edema * (1 - brain.csf) * (1 - 0.35 * brain.gray)
+    signal += wet * (value["edema"] * (1 + 0.07 * coarse + 0.03 * fine) - signal)
     signal += tumor.necrosis * (value["necrosis"] * (1 + 0.13 * coarse + 0.06 * fine) - signal)
     signal += tumor.enhancing * (value["enhancing"] * (1 + 0.18 * coarse + 0.10 * fine) - signal)
     return np.maximum(signal, 0.02)

@@ -1,4 +1,4 @@
-"""Random fields in millimetres: smooth B-spline fields on a grid, and noise volumes looked up anywhere.
+"""Random fields in millimeters: smooth B-spline fields on a grid, and noise volumes looked up anywhere.
 
 Both are functions of position, drawn on a lattice of their own, so that the same draw gives the same anatomy
 whatever grid it is evaluated on. Only elementwise and single-threaded operations are used: the result does

@@ -1,4 +1,4 @@
-"""One phantom subject: anatomy, tumour, scan, each drawn from a stream of its own."""
+"""One phantom subject: anatomy, tumor, scan, each drawn from a stream of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mrsynth.phantom.anatomy import Anatomy
 from mrsynth.phantom.contrast import acquire
 from mrsynth.phantom.fields import Array
 from mrsynth.phantom.grid import PhantomGrid
-from mrsynth.phantom.tumor import choose_centre, draw_plan, grow, push
+from mrsynth.phantom.tumor import choose_center, draw_plan, grow, push
 
 
 def make_subject(seed: int, index: int, spacing: float = 1.0) -> tuple[Array, Array, Array]:
@@ -32,8 +32,8 @@ def make_subject(seed: int, index: int, spacing: float = 1.0) -> tuple[Array, Ar
     seed, index = whole_number("seed", seed), whole_number("index", index)
     anatomy = Anatomy(np.random.default_rng([seed, index, 0]))
     plan = draw_plan(np.random.default_rng([seed, index, 1]))
-    centre = choose_centre(anatomy, plan)
-    brain = anatomy.tissue(*push(anatomy, plan, centre))
-    tumor = grow(anatomy, brain, plan, centre)
+    center = choose_center(anatomy, plan)
+    brain = anatomy.tissue(*push(anatomy, plan, center))
+    tumor = grow(anatomy, brain, plan, center)
     image, label = acquire(np.random.default_rng([seed, index, 2]), grid, brain, tumor)
     return image, label, grid.affine

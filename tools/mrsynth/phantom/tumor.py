@@ -1,9 +1,9 @@
-"""A glioma that never existed: necrotic core, enhancing rim, oedema along white matter, and what it pushes aside.
+"""A glioma that never existed: necrotic core, enhancing rim, edema along white matter, and what it pushes aside.
 
 Volumes are drawn first and then kept exactly: every compartment is the set of voxels with the lowest values of
 a *level* function, as many as its volume asks for. The core's level is a distance from one or more lobes with
-noise of several wavelengths on it; oedema's is the time at which a front that starts at the core, and runs
-fast in white matter, slowly in grey and hardly in CSF, arrives.
+noise of several wavelengths on it; edema's is the time at which a front that starts at the core, and runs
+fast in white matter, slowly in gray and hardly in CSF, arrives.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from mrsynth.conventions import CORE, ENHANCING, OEDEMA
+from mrsynth.conventions import CORE, EDEMA, ENHANCING
 from mrsynth.phantom.anatomy import Anatomy, Brain, cerebellum_share, load_template
 from mrsynth.phantom.fields import Array, NoiseVolume, smoothstep
 
 TUMOR_ML = (34.0, 200.0)
-"""Whole tumours are drawn from here, a little inside the 30-231 ml measured in real ones."""
+"""Whole tumors are drawn from here, a little inside the 30-231 ml measured in real ones."""
 
 FRONT_STEP = 3
-"""Edge in fine voxels of the grid on which the oedema's front is followed."""
+"""Edge in fine voxels of the grid on which the edema's front is followed."""
 
 
 @dataclass(frozen=True)
 class TumorPlan:
-    """What a tumour is to be: drawn before anything is computed.
+    """What a tumor is to be: drawn before anything is computed.
 
     Attributes:
         kind: ``ring`` (necrotic core in an enhancing rim), ``solid`` (mostly enhancing) or ``infiltrative``
@@ -40,7 +40,7 @@ class TumorPlan:
         stretch: half axes' ratios ``(3,)``, product 1, along ``turn``'s columns.
         turn: rotation, ``(3, 3)``.
         mass: mass effect, the displacement at the core's edge over the core's radius.
-        place: which of the possible centres, in [0, 1).
+        place: which of the possible centers, in [0, 1).
         seed: of the noise.
     """
 
@@ -63,7 +63,7 @@ class TumorPlan:
 
 
 def draw_plan(rng: np.random.Generator) -> TumorPlan:
-    """Draw one tumour: two thirds are rings, the others solid or infiltrative; a third have several lobes."""
+    """Draw one tumor: two thirds are rings, the others solid or infiltrative; a third have several lobes."""
     kind = str(rng.choice(["ring", "solid", "infiltrative"], p=[0.66, 0.14, 0.2]))
     low, high = np.log(TUMOR_ML)
     whole = float(np.exp(rng.uniform(low, high)))
@@ -94,11 +94,11 @@ def draw_plan(rng: np.random.Generator) -> TumorPlan:
 
 @dataclass(frozen=True)
 class Tumor:
-    """One tumour in one brain, at the brain's N fine voxels.
+    """One tumor in one brain, at the brain's N fine voxels.
 
     Attributes:
         label: uint8 ``(N,)``, values 0, 1, 2, 4.
-        necrosis, enhancing, oedema: how much of each shows in the image, float32 ``(N,)`` in [0, 1].
+        necrosis, enhancing, edema: how much of each shows in the image, float32 ``(N,)`` in [0, 1].
         texture: two noise fields of unit variance, ``(2, N)``, coarse and fine, for inhomogeneous signal.
         cystic: whether the core is dead or fluid, rather than living tissue that does not enhance.
     """
@@ -106,20 +106,20 @@ class Tumor:
     label: Array
     necrosis: Array
     enhancing: Array
-    oedema: Array
+    edema: Array
     texture: Array
     cystic: bool
 
 
-def choose_centre(anatomy: Anatomy, plan: TumorPlan) -> Array:
-    """Head position ``(3,)`` of the core's centre: in cerebral white matter, deep enough for most of the core."""
+def choose_center(anatomy: Anatomy, plan: TumorPlan) -> Array:
+    """Head position ``(3,)`` of the core's center: in cerebral white matter, deep enough for most of the core."""
     every = slice(None, None, 97)
     at, head, depth = anatomy.undisturbed[:, every], anatomy.head[:, every], anatomy.depth[every]
     white = load_template().sample(load_template().white, at)
     margin = min(0.75 * plan.core_radius, 26)
     fits = (white > 0.5) & (depth > margin) & (np.abs(at[0]) > max(13, 0.6 * plan.core_radius)) & (at[2] > -14)
     fits &= (at[1] > -85) & (at[1] < 52)
-    # the deeper, the more such voxels: favour the shallow ones a little
+    # the deeper, the more such voxels: favor the shallow ones a little
     if not fits.any():
         fits = depth == depth.max()
     candidates = np.flatnonzero(fits)
@@ -128,14 +128,14 @@ def choose_centre(anatomy: Anatomy, plan: TumorPlan) -> Array:
     return head[:, candidates[min(ranked, len(candidates) - 1)]]
 
 
-def push(anatomy: Anatomy, plan: TumorPlan, centre: Array) -> tuple[Array, Array]:
-    """Mass effect of a core that grew at ``centre``.
+def push(anatomy: Anatomy, plan: TumorPlan, center: Array) -> tuple[Array, Array]:
+    """Mass effect of a core that grew at ``center``.
 
     Returns:
         The displacement ``(3, N)`` in head mm that brought the tissue to each voxel, none at the skull, and the
-        swelling ``(N,)`` in [0, 1] around the tumour.
+        swelling ``(N,)`` in [0, 1] around the tumor.
     """
-    arm = anatomy.head - centre[:, None].astype(np.float32)
+    arm = anatomy.head - center[:, None].astype(np.float32)
     distance = np.sqrt((arm * arm).sum(0)) + 1e-3
     radius = np.float32(plan.core_radius)
     reach = np.float32(26.0)
@@ -145,11 +145,11 @@ def push(anatomy: Anatomy, plan: TumorPlan, centre: Array) -> tuple[Array, Array
     return (arm * (amount / distance)).astype(np.float32), np.exp(-beyond / 14).astype(np.float32)
 
 
-def grow(anatomy: Anatomy, brain: Brain, plan: TumorPlan, centre: Array) -> Tumor:
-    """Lay the planned tumour into a brain whose tissue has been pushed aside."""
+def grow(anatomy: Anatomy, brain: Brain, plan: TumorPlan, center: Array) -> Tumor:
+    """Lay the planned tumor into a brain whose tissue has been pushed aside."""
     rng = np.random.default_rng(plan.seed)
     wide, middle, fine, inner, grain = (NoiseVolume(rng, length, 64) for length in (44.0, 20.0, 8.0, 14.0, 5.0))
-    core_level = _core_level(brain, plan, centre, (wide, middle, fine))
+    core_level = _core_level(brain, plan, center, (wide, middle, fine))
     core_voxels = int(1000 * plan.whole_ml * plan.core_share)
     is_core, core_edge = _lowest(core_level, core_voxels)
 
@@ -165,25 +165,25 @@ def grow(anatomy: Anatomy, brain: Brain, plan: TumorPlan, centre: Array) -> Tumo
     necrosis[near] = shows_core * (1 - shows_rim)
 
     arrival = _arrival(brain, is_core, wide)
-    oedema_voxels = int(1000 * plan.whole_ml * (1 - plan.core_share))
-    is_oedema, oedema_edge = _lowest(np.where(is_core, np.inf, arrival), oedema_voxels)
-    oedema = smoothstep((oedema_edge - arrival) / 5 + 0.5)
+    edema_voxels = int(1000 * plan.whole_ml * (1 - plan.core_share))
+    is_edema, edema_edge = _lowest(np.where(is_core, np.inf, arrival), edema_voxels)
+    edema = smoothstep((edema_edge - arrival) / 5 + 0.5)
 
     label = np.zeros(len(core_level), dtype=np.uint8)
-    label[is_oedema] = OEDEMA
+    label[is_edema] = EDEMA
     label[near[is_core[near]]] = CORE
     label[near[is_core[near] & (rim_level <= enhancing_edge)]] = ENHANCING
     texture = np.zeros((2, len(label)), dtype=np.float32)
-    shown = np.flatnonzero((oedema > 0) | (core_level < core_edge + 4))
+    shown = np.flatnonzero((edema > 0) | (core_level < core_edge + 4))
     texture[:, shown] = np.stack([inner(brain.head[:, shown]), grain(brain.head[:, shown])])
-    return Tumor(label, necrosis, enhancing, oedema.astype(np.float32), texture, plan.kind != "infiltrative")
+    return Tumor(label, necrosis, enhancing, edema.astype(np.float32), texture, plan.kind != "infiltrative")
 
 
-def _core_level(brain: Brain, plan: TumorPlan, centre: Array, noises: tuple[NoiseVolume, ...]) -> Array:
-    """Distance in mm from the lobes, roughened; large away from the tumour and where a core does not grow."""
+def _core_level(brain: Brain, plan: TumorPlan, center: Array, noises: tuple[NoiseVolume, ...]) -> Array:
+    """Distance in mm from the lobes, roughened; large away from the tumor and where a core does not grow."""
     radius = plan.core_radius
     level = np.full(brain.head.shape[1], 1e3, dtype=np.float32)
-    arm = brain.head - centre[:, None].astype(np.float32)
+    arm = brain.head - center[:, None].astype(np.float32)
     squared = (arm * arm).sum(0)
     near = np.flatnonzero(squared < (3.2 * radius + 8) ** 2)
     place = plan.turn.astype(np.float32).T
@@ -198,11 +198,11 @@ def _core_level(brain: Brain, plan: TumorPlan, centre: Array, noises: tuple[Nois
     at = brain.head[:, near]
     for noise, amplitude in zip(noises, (0.16 * radius, 0.09 * radius + 0.5, 0.8), strict=True):
         distance = distance + np.float32(amplitude) * noise(at)
-    # CSF is not invaded, grey matter less than white; falx and tentorium keep a core on its side
+    # CSF is not invaded, gray matter less than white; falx and tentorium keep a core on its side
     side = np.sign(brain.template[0, near[np.argmin(squared[near])]])
     across = smoothstep((-side * brain.template[0, near] - 1) / 4)
     tentorium = cerebellum_share(brain.template[:, near])
-    distance += 8 * brain.csf[near] + 1.5 * brain.grey[near] + 9 * np.maximum(across, tentorium)
+    distance += 8 * brain.csf[near] + 1.5 * brain.gray[near] + 9 * np.maximum(across, tentorium)
     level[near] = distance
     return level
 
@@ -227,7 +227,7 @@ def _rim_level(
 
 def _arrival(brain: Brain, is_core: Array, noise: NoiseVolume) -> Array:
     """When a front from the core reaches each voxel, in mm of white matter; ``(N,)``."""
-    ease = 1.0 * brain.white + 0.16 * brain.grey + 0.03 * brain.csf
+    ease = 1.0 * brain.white + 0.16 * brain.gray + 0.03 * brain.csf
     ease *= 1 - 0.95 * cerebellum_share(brain.template)
     shape = brain.inside.shape
     coarse = tuple(n // FRONT_STEP for n in shape)
@@ -238,7 +238,7 @@ def _arrival(brain: Brain, is_core: Array, noise: NoiseVolume) -> Array:
         blocks = volume.reshape(coarse[0], FRONT_STEP, coarse[1], FRONT_STEP, coarse[2], FRONT_STEP)
         return blocks.mean(axis=(1, 3, 5))
 
-    # oedema prefers some directions over others
+    # edema prefers some directions over others
     cells = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) * FRONT_STEP for n in coarse], indexing="ij"))
     whim = np.exp(0.45 * noise(cells.reshape(3, -1) + brain.low[:, None])).reshape(coarse)
     speed = sitk.GetImageFromArray(np.maximum(block(ease) * whim, 1e-3).astype(np.float32))

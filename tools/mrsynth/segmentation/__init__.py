@@ -1,20 +1,20 @@
 """What the segmenter bundles share around their networks: input, label out, evaluation, pictures."""
 
-from mrsynth.segmentation.evaluation import Evaluation
+from mrsynth.segmentation.evaluation import SegmentationEvaluation
 from mrsynth.segmentation.inference import (
-    FinishSegmentationd,
+    LogitsToLabeld,
     SegmentationCollector,
     SegmentationWriter,
     background_outside,
 )
-from mrsynth.segmentation.pictures import FixedSubjects, outlines
+from mrsynth.segmentation.pictures import SegmentationMontage, outlines
 from mrsynth.segmentation.preprocessing import preprocessing
 
 __all__ = [
-    "Evaluation",
-    "FinishSegmentationd",
-    "FixedSubjects",
+    "LogitsToLabeld",
     "SegmentationCollector",
+    "SegmentationEvaluation",
+    "SegmentationMontage",
     "SegmentationWriter",
     "background_outside",
     "outlines",

@@ -18,14 +18,14 @@ from mrsynth.conventions import REGIONS, SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.files import write_csv, write_json
 from mrsynth.metrics import MEASURES, mean_sd, mean_sd_text, region_scores, to_label
-from mrsynth.segmentation.inference import FinishSegmentationd
+from mrsynth.segmentation.inference import LogitsToLabeld
 from mrsynth.segmentation.pictures import outlines
 from mrsynth.segmentation.preprocessing import preprocessing
 from mrsynth.training import Montage, SeededDataset
 from mrsynth.transforms.geometry import as_array
 
 
-class Evaluation:
+class SegmentationEvaluation:
     """Measure a segmenter on held-out subjects, and write and print what was found.
 
     ``<output_dir>/evaluation/metrics.json`` holds everything, ``per_subject.csv`` one line a subject and region,
@@ -57,16 +57,16 @@ class Evaluation:
         output_dir: str | os.PathLike,
         grid: str = "native",
     ) -> None:
-        if unlabelled := [item["subject"] for item in items if not item.get("label")]:
+        if unlabeled := [item["subject"] for item in items if not item.get("label")]:
             raise UserError(
                 "a label for every test subject",
-                f"{len(unlabelled)} without: {', '.join(unlabelled[:5])}",
+                f"{len(unlabeled)} without: {', '.join(unlabeled[:5])}",
                 "datalist",
                 "leave them out, or give their labels",
             )
         self.network, self.inferer, self.device = network.eval(), inferer, torch.device(device)
         self.settings, self.record, self.grid = dict(settings), record, grid
-        self.finish = FinishSegmentationd(grid)
+        self.finish = LogitsToLabeld(grid)
         self.folder = Path(output_dir).expanduser().absolute() / "evaluation"
         prepare = preprocessing(settings["spatial_size"], settings["crop"], settings["interpolation"], keep_native=True)
         self.subjects = SeededDataset(items, prepare, cache="none")

@@ -23,8 +23,8 @@ CERTAIN = 20.0
 """Logit of the background where a network has no say; the other classes have 0 there."""
 
 
-class FinishSegmentationd(Transform):
-    """The network's logits as a tumour label, on the native or the training grid.
+class LogitsToLabeld(Transform):
+    """The network's logits as a tumor label, on the native or the training grid.
 
     Where the two grids differ in voxel size, probabilities are interpolated and the most probable class is taken
     after that, which leaves no steps in the outline.
@@ -79,7 +79,7 @@ def background_outside(logits: torch.Tensor, image: torch.Tensor) -> torch.Tenso
 class SegmentationWriter(ResultWriter):
     """Ignite handler that writes each predicted label as ``<output_dir>/segmentations/<subject>_seg.nii.gz``.
 
-    Attach it to an evaluator whose postprocessing is :class:`FinishSegmentationd`.
+    Attach it to an evaluator whose postprocessing is :class:`LogitsToLabeld`.
 
     Args:
         output_dir: ``segmentations/`` is made below it.

@@ -12,14 +12,16 @@ from torch import nn
 
 from mrsynth.conventions import SEQUENCES
 from mrsynth.metrics import to_label
-from mrsynth.training import Montage, Row, tumour_centre
+from mrsynth.training import Montage, MontageRow, tumor_center
 from mrsynth.transforms.geometry import as_array
 
 SHOWN = 2.5
 """Standard deviations from the brain's mean that are shown black and white."""
 
 
-def outlines(image: np.ndarray, affine: np.ndarray, label: np.ndarray, predicted: np.ndarray, name: str) -> list[Row]:
+def outlines(
+    image: np.ndarray, affine: np.ndarray, label: np.ndarray, predicted: np.ndarray, name: str
+) -> list[MontageRow]:
     """Two rows of a montage: the true label's outline and the predicted one's, on the same planes.
 
     Args:
@@ -32,14 +34,14 @@ def outlines(image: np.ndarray, affine: np.ndarray, label: np.ndarray, predicted
     outside = ~(image != 0).any(axis=0)
     shown = np.where(outside, -1, (image / SHOWN).clip(-1, 1))
     spacing = tuple(float(s) for s in np.linalg.norm(affine[:3, :3], axis=0))
-    centre = tumour_centre(label if (label > 0).any() else predicted)
+    center = tumor_center(label if (label > 0).any() else predicted)
     return [
-        Row(f"{name}\ntrue", shown, label, spacing, centre),  # type: ignore[arg-type]
-        Row("predicted", shown, predicted, spacing, centre),  # type: ignore[arg-type]
+        MontageRow(f"{name}\ntrue", shown, label, spacing, center),  # type: ignore[arg-type]
+        MontageRow("predicted", shown, predicted, spacing, center),  # type: ignore[arg-type]
     ]
 
 
-class FixedSubjects:
+class SegmentationMontage:
     """The training montage: the same few subjects each epoch.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from monai.transforms import CopyItemsd, DeleteItemsd, SelectItemsd, Transform
 
-from mrsynth.transforms import BrainMaskd, CropResampled, LabelClassesd, LoadSubjectd, NormaliseInsideBraind
+from mrsynth.transforms import BrainMaskd, CropResampled, LabelClassesd, LoadSubjectd, NormalizeInsideBraind
 
 
 def preprocessing(
@@ -38,7 +38,7 @@ def preprocessing(
         *([CopyItemsd("label", names=kept)] if kept else []),
         BrainMaskd(),
         CropResampled(volumes, spatial_size, crop, interpolation=modes, keep_ready=True),
-        NormaliseInsideBraind(),
+        NormalizeInsideBraind(),
         # the rest of a datalist's entry cannot be collated; a server's own keys go through
         *([LabelClassesd(), SelectItemsd([*volumes, *kept, "native", "subject"])] if label else []),
         DeleteItemsd(["channels", "label_map"]),

@@ -30,7 +30,7 @@ SHOWN = 10
 OUTPUTS = {
     "train": "models/model.pt",
     "evaluate": "evaluation/realism.json",
-    "synthesise": "synthetic/datalist.json",
+    "synthesize": "synthetic/datalist.json",
 }
 """The three steps of an experiment, and what is there at the end of each."""
 
@@ -93,7 +93,7 @@ class Experiments:
             steps += [
                 train,
                 self._step(name, "evaluate", folder, "evaluate", ["evaluate.json"], evaluate, train),
-                self._step(name, "synthesise", folder, "synthesise", ["inference.json"], show, train),
+                self._step(name, "synthesize", folder, "synthesize", ["inference.json"], show, train),
             ]
         return steps
 
@@ -179,7 +179,7 @@ class Experiments:
 
     def _images(self, name: str) -> list[np.ndarray]:
         """Its images `(SHOWN, H, W)`, a row a class, of the first channel."""
-        images = read_images(self.folder / slug(name) / "synthesise" / "synthetic" / "datalist.json")
+        images = read_images(self.folder / slug(name) / "synthesize" / "synthetic" / "datalist.json")
         stack = torch.stack([images[i][0] for i in range(len(images))]).numpy()
         return [stack[i : i + SHOWN] for i in range(0, len(stack), SHOWN)]
 

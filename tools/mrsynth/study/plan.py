@@ -33,7 +33,7 @@ from mrsynth.training.checkpoint import read_records
 
 OPTIONS_OF_EVERY_RUN: dict[str, dict[str, Any]] = {
     "training": {"output_dir": ".", "resume": True},
-    "synthesise": {"output_dir": ".", "count": 1},
+    "synthesize": {"output_dir": ".", "count": 1},
     "evaluate": {"output_dir": "."},
 }
 """What the study gives to every run of a kind; their values are found when it starts."""
@@ -52,7 +52,7 @@ class Plan:
         segmenters, generators, grids: definitions by name.
         folds: the splits.
         seeds: of the segmenters' trainings.
-        max_iterations: optimisation steps of each segmenter's training, the same in every row.
+        max_iterations: optimization steps of each segmenter's training, the same in every row.
     """
 
     folder: Path
@@ -77,7 +77,7 @@ class Plan:
                 training = self.train_generator(self.generators[name], fold)
                 if training is not None:
                     made[training.name] = training
-                step = self.synthesise(self.generators[name], grid, fold, count, training)
+                step = self.synthesize(self.generators[name], grid, fold, count, training)
                 made[step.name] = step
         for row in self.rows:
             for segmenter in self.segmenters.values():
@@ -147,16 +147,16 @@ class Plan:
         )
         return replace(step, after=partial(refuse_foreign_weights, folder / WEIGHTS, fold))
 
-    def synthesise(self, generator: Generator, grid: str | None, fold: Fold, count: int, training: Step | None) -> Step:
+    def synthesize(self, generator: Generator, grid: str | None, fold: Fold, count: int, training: Step | None) -> Step:
         """The making of a fold's synthetic subjects on a grid."""
         folder = self._synthetic_folder(fold, generator.name, grid)
         weights = {} if training is None else {"weights": training.folder / WEIGHTS}
         options = self.grids[grid].inference_options if grid else {}
         step = self._step(
-            f"fold {fold.number}: synthesise with {generator.name}" + (f" on {grid}" if grid else ""),
-            f"synthesise with {generator.name}" + (f" on {grid}" if grid else ""),
+            f"fold {fold.number}: synthesize with {generator.name}" + (f" on {grid}" if grid else ""),
+            f"synthesize with {generator.name}" + (f" on {grid}" if grid else ""),
             folder,
-            "synthesise",
+            "synthesize",
             generator,
             generator.inference,
             {
@@ -256,7 +256,7 @@ class Plan:
         return steps
 
     def last_iterations(self, row: Row) -> int:
-        """Optimisation steps of the row's fine-tuning; 0 where it has none.
+        """Optimization steps of the row's fine-tuning; 0 where it has none.
 
         Raises:
             UserError: so few steps in all that the fine-tuning, or what goes before, would have none.
@@ -266,7 +266,7 @@ class Plan:
         last = round(self.max_iterations * row.fine_tune.steps)
         if not 0 < last < self.max_iterations:
             raise UserError(
-                "at least one optimisation step of fine-tuning, and one before it",
+                "at least one optimization step of fine-tuning, and one before it",
                 f"{last} of {self.max_iterations} (share {row.fine_tune.steps:g})",
                 f"table: {row.name}: fine_tune: steps",
                 "correct the share, or raise max_iterations",
@@ -364,7 +364,7 @@ def refuse_other_iterations(weights: Path, iterations: int) -> None:
     told = (record_of(weights).get("settings") or {}).get("iterations")
     if told != iterations:
         raise UserError(
-            f"weights of {iterations} optimisation steps (settings: iterations in their record)",
+            f"weights of {iterations} optimization steps (settings: iterations in their record)",
             repr(told),
             weights.with_suffix(".json"),
             "take a bundle whose train.json obeys max_iterations and records its iterations",

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from mrsynth.files import atomic_path
 from mrsynth.manifest.splits import natural
-from mrsynth.study.statistics import LEVEL, grid_name, summarise, verdict
+from mrsynth.study.statistics import LEVEL, grid_name, summarize, verdict
 from mrsynth.study.steps import plain
 from mrsynth.study.tables import (
     REGION_NAMES,
@@ -35,7 +35,7 @@ from mrsynth.study.tables import (
     write_results,
 )
 
-INK, GREY, UP, DOWN = "#222222", "#8a8a8a", "#2166ac", "#c2541a"
+INK, GRAY, UP, DOWN = "#222222", "#8a8a8a", "#2166ac", "#c2541a"
 VERDICTS = {
     "gain": "a gain",
     "loss": "a loss",
@@ -77,13 +77,13 @@ def write_report(
         seed: of the bootstrap.
 
     Returns:
-        The summary of :func:`mrsynth.study.statistics.summarise`.
+        The summary of :func:`mrsynth.study.statistics.summarize`.
 
     Raises:
         UserError: the records do not fit the rows, or the folder cannot be written.
     """
     folder, records = Path(folder), list(records)
-    summary = summarise(records, rows, reference, baseline, seed)
+    summary = summarize(records, rows, reference, baseline, seed)
     study = dict.fromkeys(SHOWN) | plain(study)
     steps = [dict.fromkeys(("step", "status", "seconds", "log")) | step for step in study["steps"] or []]
     tables = iter(write_results(folder, records, rows, summary, study))
@@ -252,23 +252,23 @@ def box_plots(table: Mapping[str, Any], scores: pd.DataFrame) -> str:
         for place, row in enumerate(rows):
             values = dice_of(scores, row["name"], region).to_numpy()
             if not len(values):
-                axes.text(0.5, place, "no scores", ha="center", va="center", fontsize=8, color=GREY)
+                axes.text(0.5, place, "no scores", ha="center", va="center", fontsize=8, color=GRAY)
                 continue
-            colour = INK if row["is_reference"] else UP if row["synthetic"] else GREY
+            color = INK if row["is_reference"] else UP if row["synthetic"] else GRAY
             axes.boxplot(
                 values,
                 positions=[place],
                 orientation="horizontal",
                 widths=0.6,
                 showfliers=False,
-                medianprops={"color": colour, "linewidth": 1.6},
-                boxprops={"color": colour, "linewidth": 0.9},
-                whiskerprops={"color": colour, "linewidth": 0.9},
-                capprops={"color": colour, "linewidth": 0.9},
+                medianprops={"color": color, "linewidth": 1.6},
+                boxprops={"color": color, "linewidth": 0.9},
+                whiskerprops={"color": color, "linewidth": 0.9},
+                capprops={"color": color, "linewidth": 0.9},
             )
             # spread evenly in an order that has nothing to do with the score
             offset = 0.36 * ((np.arange(len(values)) * 0.618034) % 1 - 0.5)
-            axes.plot(values, place + offset, "o", markersize=3.2, color=colour, alpha=0.45, markeredgewidth=0)
+            axes.plot(values, place + offset, "o", markersize=3.2, color=color, alpha=0.45, markeredgewidth=0)
         own = [dice_of(scores, row["name"], region) for row in rows if row["is_reference"]]
         if own and len(own[0]):
             axes.axvline(float(own[0].median()), color=INK, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
@@ -304,7 +304,7 @@ def paired_lines(table: Mapping[str, Any], scores: pd.DataFrame) -> list[str]:
                 if len(pairs):
                     axes.plot((0, 1), pairs.mean(axis=0), "o-", color=INK, linewidth=2, markersize=4)
                 else:
-                    axes.text(0.5, 0.5, "no pairs", ha="center", transform=axes.transAxes, fontsize=8, color=GREY)
+                    axes.text(0.5, 0.5, "no pairs", ha="center", transform=axes.transAxes, fontsize=8, color=GRAY)
                 if region == regions[0]:
                     axes.set_title(wrapped(row["name"]), fontsize=8.5, color=INK)
                 ends = [wrapped(row["reference"], 11), "this row"] if region == regions[-1] else ["", ""]
@@ -423,12 +423,12 @@ def wrapped(text: str, width: int = 18) -> str:
 
 
 def plainly(axes: Axes) -> None:
-    """No frame but the axes themselves, small grey figures, grid lines behind."""
+    """No frame but the axes themselves, small gray figures, grid lines behind."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
-        axes.spines[side].set_color(GREY)
-    axes.tick_params(labelsize=8.5, color=GREY, labelcolor=INK, length=2.5)
+        axes.spines[side].set_color(GRAY)
+    axes.tick_params(labelsize=8.5, color=GRAY, labelcolor=INK, length=2.5)
     axes.set_axisbelow(True)
 
 

@@ -35,7 +35,7 @@ ROUND = 12
 """Decimals kept of a score: two equal scores stay equal in whatever order they were averaged."""
 
 
-def summarise(
+def summarize(
     records: Iterable[Mapping[str, Any]],
     rows: Sequence[Mapping[str, Any]],
     reference: str,
@@ -54,7 +54,7 @@ def summarise(
             this one if it has the row's grid.
         baseline: name of the row to beat (copy-paste), on the row's grid; None for no such comparison.
         seed: of the bootstrap.
-        measures: what to summarise; differences are taken of ``dice`` alone.
+        measures: what to summarize; differences are taken of ``dice`` alone.
 
     Returns:
         ``tables``: one a segmenter and grid, with its ``regions``, ``subjects``, ``folds``, ``seeds``,

@@ -58,7 +58,7 @@ class Step:
         inputs: files that it reads; where one has changed, what was made of it is stale.
         outputs: files below ``folder`` that are there at its end.
         needs: names of the steps that must have ended well.
-        work: optimisation steps, subjects: whatever its time is proportional to. A step that has done more of the
+        work: optimization steps, subjects: whatever its time is proportional to. A step that has done more of the
             same is complete, too.
         resumable: a training, which a killed process leaves to be continued with ``--resume``.
         shared: other rows use it, perhaps in another process.

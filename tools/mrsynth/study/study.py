@@ -52,7 +52,7 @@ class Study:
         generators: definitions by name (:class:`~mrsynth.study.definitions.Generator`).
         segmenters: definitions by name (:class:`~mrsynth.study.definitions.Segmenter`).
         root: the folder that relative bundles start from.
-        max_iterations: optimisation steps of each segmenter's training, the same in every row.
+        max_iterations: optimization steps of each segmenter's training, the same in every row.
         grids: definitions by name (:class:`~mrsynth.study.definitions.Grid`).
         dataset_dir: real subjects, as published.
         datalist: real subjects, divided; goes before ``dataset_dir``.
@@ -252,7 +252,7 @@ class Study:
             if not record:
                 state += f", about {roughly(seconds)}" if seconds is not None else ", time unknown"
             say(f"{step.name:<{width}}  {step.work:>8g}  {state}")
-        say("(work: optimisation steps of a segmenter, subjects seen by a generator, subjects made or judged)\n")
+        say("(work: optimization steps of a segmenter, subjects seen by a generator, subjects made or judged)\n")
         for row in plan.rows:
             sizes = [training_size(row, fold) for fold in plan.folds]
             text = " | ".join(
@@ -263,7 +263,7 @@ class Study:
                 if row.fine_tune
                 else ""
             )
-            say(f"{row.name}: {text}; {self.max_iterations} optimisation steps{tuned}")
+            say(f"{row.name}: {text}; {self.max_iterations} optimization steps{tuned}")
         kinds = [step.run[0] if step.part else f"generator {step.run[0]}" for step in steps]
         counts = f"{kinds.count('generator training')} of generators, {kinds.count('training')} of segmenters"
         say(f"\n{len(steps)} steps, {len(todo)} to do; trainings: {counts}; evaluations: {kinds.count('evaluate')}")

@@ -28,7 +28,7 @@ from mrsynth.study.steps import read_json
 from mrsynth.transforms.loading import map_labels, read_volume
 
 LEAST = 2
-"""Subjects in the training and in the test part: one alone has no pair to synthesise from, and no spread."""
+"""Subjects in the training and in the test part: one alone has no pair to synthesize from, and no spread."""
 
 Item = dict[str, Any]
 
@@ -234,7 +234,7 @@ def write_row_datalist(
     for name, count in training_size(row, fold)[1].items() if real is None else ():
         items = load_datalist(synthetic[name], ["training"])["training"][:count]
         if len(items) < count:
-            raise UserError(f"{count} synthetic subjects", f"{len(items)}", synthetic[name], "synthesise them anew")
+            raise UserError(f"{count} synthetic subjects", f"{len(items)}", synthetic[name], "synthesize them anew")
         refuse_strangers(items, fold, synthetic[name])
         training = training + items
     content = {

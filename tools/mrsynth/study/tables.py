@@ -24,7 +24,7 @@ PUBLISHED = "published"
 ABSENT = "–"
 NAMES = {"dice": "Dice", "hd95": "HD95, mm", "sensitivity": "sensitivity", "precision": "precision"}
 DECIMALS = {"hd95": 1}
-REGION_NAMES = {"WT": "Whole tumour", "TC": "Tumour core", "ET": "Enhancing tumour"}
+REGION_NAMES = {"WT": "Whole tumor", "TC": "Tumor core", "ET": "Enhancing tumor"}
 
 
 @dataclass
@@ -378,7 +378,7 @@ def _notes(table: Mapping[str, Any], reference: str, study: Mapping[str, Any]) -
     count = table["comparisons"]["difference"]
     notes = [
         f"n = {n} test {_plural('subject', n)}, {folds} {_plural('fold', folds)}, {seeds} {_plural('seed', seeds)}"
-        + (f", {steps} optimiser steps each." if steps else ".")
+        + (f", {steps} optimizer steps each." if steps else ".")
         + (f" Grid {table['grid']}: {grid}." if (grid := (study.get("grids") or {}).get(table["grid"])) else ""),
         f"Seeds are averaged for each subject; mean (sd) and bootstrap 95% interval of the mean are over subjects. "
         f"Differences are paired, in Dice points (Dice x 100), from {reference} where nothing else is said; "

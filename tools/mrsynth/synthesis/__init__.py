@@ -1,20 +1,20 @@
-"""Synthetic subjects: whose tumour in whose brain, back to the native grid, on disk with their provenance."""
+"""Synthetic subjects: whose tumor in whose brain, back to the native grid, on disk with their provenance."""
 
-from mrsynth.synthesis.inpainting import OWN_TUMOUR, InpaintingWeightd
-from mrsynth.synthesis.intensities import FinishImaged, OwnScaled, from_int16, mapping, own_scale, to_int16
+from mrsynth.synthesis.inpainting import OWN_TUMOR, InpaintingWeightd
+from mrsynth.synthesis.intensities import OwnScaled, RestoreImaged, from_int16, mapping, own_scale, to_int16
 from mrsynth.synthesis.pairs import TransplantPairs, ordered_pairs
-from mrsynth.synthesis.variety import TumourVarietyd
+from mrsynth.synthesis.variety import TumorVarietyd
 from mrsynth.synthesis.writing import SubjectCollector, SubjectWriter, parents_in
 
 __all__ = [
-    "OWN_TUMOUR",
-    "FinishImaged",
+    "OWN_TUMOR",
     "InpaintingWeightd",
     "OwnScaled",
+    "RestoreImaged",
     "SubjectCollector",
     "SubjectWriter",
     "TransplantPairs",
-    "TumourVarietyd",
+    "TumorVarietyd",
     "from_int16",
     "mapping",
     "ordered_pairs",

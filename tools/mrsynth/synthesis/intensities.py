@@ -74,14 +74,14 @@ class OwnScaled(Transform):
                     f"intensities of 0 or more, over {SHADES} to {LARGEST} steps in the brain, for int16",
                     f"{low:.4g} to {high:.4g} in channel {channel}",
                     item.get("subject", self.key),
-                    "give the images as the dataset publishes them, not normalised",
+                    "give the images as the dataset publishes them, not normalized",
                 )
         whole = np.where(brain, np.rint(image).clip(LOW, LARGEST), 0).astype(np.int16)
         item[self.key] = MetaTensor(torch.from_numpy(whole), affine=item[self.key].affine)
         return item
 
 
-class FinishImaged(Transform):
+class RestoreImaged(Transform):
     """The generator's image as it is written: int16, zero outside the brain, on the native or the training grid.
 
     On the way back each native voxel is interpolated linearly between voxels of the brain alone, so that the

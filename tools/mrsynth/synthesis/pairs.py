@@ -1,4 +1,4 @@
-"""Whose tumour in whose brain: the pairs that synthetic subjects are made of, at native resolution."""
+"""Whose tumor in whose brain: the pairs that synthetic subjects are made of, at native resolution."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def ordered_pairs(subjects: int, seed: int = 0) -> list[tuple[int, int]]:
     """All ordered pairs (recipient, donor) of different subjects, each once, in an order that follows from ``seed``.
 
     Every run of ``subjects`` pairs from the start takes each subject once as recipient and once as donor, so that
-    few pairs use all brains and all tumours alike.
+    few pairs use all brains and all tumors alike.
 
     Args:
         subjects: number of subjects, at least 2.
@@ -38,20 +38,20 @@ def ordered_pairs(subjects: int, seed: int = 0) -> list[tuple[int, int]]:
 
 
 class TransplantPairs(Dataset):
-    """Labels to synthesise subjects from: item by item the next pair whose tumour finds room.
+    """Labels to synthesize subjects from: item by item the next pair whose tumor finds room.
 
     Pairs are tried in the order of :func:`ordered_pairs`. The donor's label is laid on the recipient's native grid
     by the transplant of training (:func:`mrsynth.transforms.transplant`) and cut to what the training grid covers;
-    a pair that keeps less than ``min_kept`` of the tumour is passed over. Subject ``n`` is thus the same whatever
+    a pair that keeps less than ``min_kept`` of the tumor is passed over. Subject ``n`` is thus the same whatever
     ``count`` is and wherever an earlier run stopped, and no two subjects come from the same pair.
 
     Items hold what ``prepare`` makes of the recipient (with a ``label`` on the grid that is written, where that is not
-    the donor's tumour alone), and
+    the donor's tumor alone), and
 
     - ``number``: of the synthetic subject, from 0,
     - ``native_brain``, ``native_label``: uint8 `(1, ...)` on the recipient's grid,
     - ``recipient_file``: path of its first image file,
-    - ``transplant``: ``recipient`` and ``donor`` (ids), ``kept`` (share of the tumour, 0 to 1), ``place`` (in the
+    - ``transplant``: ``recipient`` and ``donor`` (ids), ``kept`` (share of the tumor, 0 to 1), ``place`` (in the
       order of pairs) and ``tries`` (pairs looked at for this subject).
 
     Args:
@@ -62,7 +62,7 @@ class TransplantPairs(Dataset):
             ``image`` and, on its grid, ``brain``, ``transplanted`` and ``native``.
         seed: of the order.
         align: map the donor's brain box onto the recipient's.
-        min_kept: least share of the tumour that finds place.
+        min_kept: least share of the tumor that finds place.
         done: place of each subject that is already there, by number; these are left out.
 
     Raises:
@@ -115,7 +115,7 @@ class TransplantPairs(Dataset):
                 item["transplant"].update(place=place, tries=place - first + 1)
                 return {**item, "number": number}
         raise UserError(
-            f"pairs that keep {self.min_kept:.0%} of the donor's tumour, one a subject",
+            f"pairs that keep {self.min_kept:.0%} of the donor's tumor, one a subject",
             f"only {number} among the {len(self.order)} pairs of {len(self.data)} subjects",
             "min_kept",
             f"ask for --count {number}, lower min_kept, set align, or give more subjects",

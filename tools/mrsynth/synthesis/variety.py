@@ -1,4 +1,4 @@
-"""Tumours that differ more: a generator without a noise input makes those of one label alike."""
+"""Tumors that differ more: a generator without a noise input makes those of one label alike."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from monai.transforms import Transform
 from scipy import ndimage
 
 from mrsynth.checks import number
-from mrsynth.conventions import CORE, ENHANCING, OEDEMA
+from mrsynth.conventions import CORE, EDEMA, ENHANCING
 from mrsynth.transforms.geometry import as_array
 
 REACH = 3
 """Voxels beyond a class within which its shift fades out."""
 
 
-class TumourVarietyd(Transform):
-    """Shift the intensities of each tumour class and sequence at random, evenly and by a smooth field.
+class TumorVarietyd(Transform):
+    """Shift the intensities of each tumor class and sequence at random, evenly and by a smooth field.
 
-    Both draws are normal and follow from ``seed`` and the subject's ``number`` alone. A class fades into its neighbours
-    over a voxel; away from the tumour nothing changes. The shift is no part of any published method.
+    Both draws are normal and follow from ``seed`` and the subject's ``number`` alone. A class fades into its neighbors
+    over a voxel; away from the tumor nothing changes. The shift is no part of any published method.
 
     Args:
         amount: standard deviation of either draw, of intensities in [-1, 1]; 0 changes nothing.
         seed: of the draws.
         smoothness: standard deviation in voxels of the Gaussian that the field is smoothed with.
         key: the network's image, `(C, X, Y, Z)`; replaced.
-        label_key: the tumour on its grid.
+        label_key: the tumor on its grid.
 
     Raises:
         UserError: a negative amount, or none.
@@ -54,7 +54,7 @@ class TumourVarietyd(Transform):
         image = as_array(torch.as_tensor(item[self.key]).detach().cpu()).astype(np.float32)
         label = as_array(item[self.label_key].cpu())[0]
         random = np.random.default_rng([self.seed, int(item["number"])])
-        for value in (CORE, OEDEMA, ENHANCING):
+        for value in (CORE, EDEMA, ENHANCING):
             share = ndimage.gaussian_filter((label == value).astype(np.float32), 1.0, truncate=REACH)
             for volume in image:
                 even = random.normal()

@@ -60,13 +60,13 @@ def parents_in(
 
 
 class SubjectWriter(ResultWriter):
-    """Ignite handler that writes each synthesised subject, and knows which are there already.
+    """Ignite handler that writes each synthesized subject, and knows which are there already.
 
     Attach it to an evaluator over :class:`~mrsynth.synthesis.TransplantPairs` whose postprocessing is
-    :class:`~mrsynth.synthesis.FinishImaged` for the same ``grid``. Nothing written depends on time or place: the
+    :class:`~mrsynth.synthesis.RestoreImaged` for the same ``grid``. Nothing written depends on time or place: the
     same weights, pairs and seed give the same bytes, in one run or in several.
 
-    The label written is the donor's tumour, or the item's own ``label`` where it brings one.
+    The label written is the donor's tumor, or the item's own ``label`` where it brings one.
 
     Args:
         output_dir: ``synthetic/`` is written below it, nothing elsewhere.
@@ -137,7 +137,7 @@ class SubjectWriter(ResultWriter):
 
         Args:
             item: of :class:`~mrsynth.synthesis.TransplantPairs`.
-            pred: int16 MetaTensor `(4, X, Y, Z)`, of :class:`~mrsynth.synthesis.FinishImaged`.
+            pred: int16 MetaTensor `(4, X, Y, Z)`, of :class:`~mrsynth.synthesis.RestoreImaged`.
 
         Returns:
             Its folder.
@@ -217,7 +217,7 @@ class SubjectWriter(ResultWriter):
     def make_bar(self, engine: Engine) -> tqdm:
         """Of all subjects, those that are there counted as done."""
         there = self.count - (engine.state.epoch_length or 0)
-        return tqdm(total=self.count, initial=there, unit=" subjects", desc="synthesising", file=sys.stdout)
+        return tqdm(total=self.count, initial=there, unit=" subjects", desc="synthesizing", file=sys.stdout)
 
 
 class SubjectCollector(SubjectWriter):

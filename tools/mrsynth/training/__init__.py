@@ -11,7 +11,7 @@ from mrsynth.training.checkpoint import (
 from mrsynth.training.distributed import choose_device, local_device, rank, start, stop, unwrap, world_size, wrap
 from mrsynth.training.handlers import run_handlers
 from mrsynth.training.history import History
-from mrsynth.training.montage import Montage, Picture, Row, save_mosaic, tumour_centre
+from mrsynth.training.montage import Montage, MontageRow, Picture, save_mosaic, tumor_center
 from mrsynth.training.precision import Precision, PrecisionInferer, common
 from mrsynth.training.run import Run, check_writable, command, next_command, prepare, train_first, weights_in
 from mrsynth.training.sampling import (
@@ -25,7 +25,7 @@ from mrsynth.training.sampling import (
     derived_seed,
     seed_everything,
 )
-from mrsynth.training.segmentation import SegmentationTrainer, initialise
+from mrsynth.training.segmentation import SegmentationTrainer, initialize
 from mrsynth.training.writing import ResultWriter
 
 __all__ = [
@@ -34,13 +34,13 @@ __all__ = [
     "Draw",
     "History",
     "Montage",
+    "MontageRow",
     "PairSampler",
     "PatchSampler",
     "Picture",
     "Precision",
     "PrecisionInferer",
     "ResultWriter",
-    "Row",
     "Run",
     "SeededDataset",
     "SeededSampler",
@@ -50,7 +50,7 @@ __all__ = [
     "command",
     "common",
     "derived_seed",
-    "initialise",
+    "initialize",
     "load_checkpoint",
     "load_weights",
     "local_device",
@@ -67,7 +67,7 @@ __all__ = [
     "start",
     "stop",
     "train_first",
-    "tumour_centre",
+    "tumor_center",
     "unwrap",
     "weights_in",
     "world_size",

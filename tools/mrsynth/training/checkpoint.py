@@ -80,7 +80,7 @@ def load_checkpoint(path: str | os.PathLike, objects: Mapping[str, Any]) -> dict
     for name, item in objects.items():
         try:
             item.load_state_dict(stored[name])
-        except (RuntimeError, ValueError, KeyError) as error:  # another optimiser, or another precision
+        except (RuntimeError, ValueError, KeyError) as error:  # another optimizer, or another precision
             raise UserError(f"a state that fits this run's {name}", str(error), path, do) from error
     return content["run"]
 
@@ -114,7 +114,7 @@ def save_weights(network: nn.Module, path: str | os.PathLike, record: Mapping[st
     they replace stays, so that whichever file a crash leaves, its record is there.
 
     Args:
-        network: its state dict is written, spectral normalisation folded.
+        network: its state dict is written, spectral normalization folded.
         path: ``.../model.pt``.
         record: plain facts; ``subjects``, the ids that the weights were trained on, among them.
 
@@ -149,7 +149,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike, do: str) -> dict[s
     """Load ``model.pt`` into ``network``.
 
     Args:
-        network: built without spectral normalisation.
+        network: built without spectral normalization.
         path: a bare state dict, or one under the key ``model``.
         do: what the user is told to do when there are no weights.
 

@@ -49,7 +49,7 @@ def run_handlers(
 
     Args:
         settings: see :class:`Run`; a resumed run must share those that are recorded. The engine's own hyper-parameters
-            (optimisers, parts of the game) are recorded and compared too.
+            (optimizers, parts of the game) are recorded and compared too.
         subjects: datalist items by section.
         network: whose weights go to ``model.pt`` (a generator's moving average, say).
         validator: evaluator with a key metric, run every ``validate_every`` epochs and after the last; one whose loader

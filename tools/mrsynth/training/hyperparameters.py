@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 PARTS = ("objective", "round", "schedule", "constraint", "terms", "loss_function")
 """Attributes of a trainer that are objects with hyper-parameters of their own."""
 
-VALUES = ("accumulation", "critic_weights", "gradient_clip")
+VALUES = ("accumulation", "discriminator_weights", "gradient_clip")
 """Attributes of a trainer that are hyper-parameters themselves."""
 
 
@@ -24,7 +24,7 @@ def hyperparameters(engine: Any) -> dict[str, Any]:
         engine: a trainer with ``objects_to_save()``; read before any state is restored.
 
     Returns:
-        For each optimiser its class and the arguments that it was made with; for each network a hash of its layers as
+        For each optimizer its class and the arguments that it was made with; for each network a hash of its layers as
         torch prints them, dropout rates and slopes among them; for each part of the game (objective,
         round, schedule, constraint, terms) or loss its class and its plain attributes; the trainer's own numbers.
     """
@@ -45,7 +45,7 @@ def hyperparameters(engine: Any) -> dict[str, Any]:
         elif part is not None:
             found[name] = _described(part)
     found |= _plain({name: getattr(engine, name) for name in VALUES if hasattr(engine, name)})
-    # as JSON gives it back: tuples become lists, and no text is shared with an optimiser's state, since a checkpoint's
+    # as JSON gives it back: tuples become lists, and no text is shared with an optimizer's state, since a checkpoint's
     # bytes would then depend on whether that state had been restored
     return json.loads(json.dumps(found))
 

@@ -12,35 +12,35 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from mrsynth.conventions import CORE, ENHANCING, OEDEMA
+from mrsynth.conventions import CORE, EDEMA, ENHANCING
 from mrsynth.files import atomic_path
 from mrsynth.transforms.geometry import upright
 
-COLOURS = {OEDEMA: (0.35, 0.85, 0.35), CORE: (0.95, 0.25, 0.2), ENHANCING: (1.0, 0.85, 0.1)}
+COLORS = {EDEMA: (0.35, 0.85, 0.35), CORE: (0.95, 0.25, 0.2), ENHANCING: (1.0, 0.85, 0.1)}
 PLANES = ("axial", "coronal", "sagittal")
 
 
 @dataclass
-class Row:
+class MontageRow:
     """One row of a montage.
 
     Attributes:
         title: written beside the row.
         image: `(C, X, Y, Z)`, LPS-like axes, shown from -1 (black) to 1 (white).
         label: `(X, Y, Z)`, outlined; None for no outline.
-        spacing: millimetres per voxel.
-        centre: voxel through which the planes go.
+        spacing: millimeters per voxel.
+        center: voxel through which the planes go.
     """
 
     title: str
     image: np.ndarray
     label: np.ndarray | None
     spacing: tuple[float, float, float]
-    centre: tuple[int, int, int]
+    center: tuple[int, int, int]
 
 
-def tumour_centre(label: np.ndarray) -> tuple[int, int, int]:
-    """Voxel through which to look at a label `(X, Y, Z)`: in each axis the slice with the most tumour."""
+def tumor_center(label: np.ndarray) -> tuple[int, int, int]:
+    """Voxel through which to look at a label `(X, Y, Z)`: in each axis the slice with the most tumor."""
     if not (label > 0).any():
         return tuple(n // 2 for n in label.shape)  # type: ignore[return-value]
     sums = [(label > 0).sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
@@ -64,7 +64,7 @@ class Montage:
         mm_per_pixel: scale.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[MontageRow]
     columns: Sequence[str]
     mm_per_pixel: float = 1.5
 
@@ -108,19 +108,19 @@ def save_mosaic(
         figure.savefig(temporary, format="png")
 
 
-def _tile(volume: np.ndarray, row: Row, plane: int, mm_per_pixel: float) -> np.ndarray:
+def _tile(volume: np.ndarray, row: MontageRow, plane: int, mm_per_pixel: float) -> np.ndarray:
     """One plane, RGB, nose or vertex up."""
     axis = 2 - plane  # axial cuts Z, coronal Y, sagittal X
-    grey = upright(np.take(volume, row.centre[axis], axis=axis), axis)
+    gray = upright(np.take(volume, row.center[axis], axis=axis), axis)
     zoom = [s / mm_per_pixel for s in _upright_spacing(row.spacing, axis)]
-    grey = ndimage.zoom(grey.astype(np.float32), zoom, order=1, grid_mode=True, mode="nearest")
-    rgb = np.repeat(((grey.clip(-1, 1) + 1) / 2)[..., None], 3, axis=2)
+    gray = ndimage.zoom(gray.astype(np.float32), zoom, order=1, grid_mode=True, mode="nearest")
+    rgb = np.repeat(((gray.clip(-1, 1) + 1) / 2)[..., None], 3, axis=2)
     if row.label is not None:
-        label = upright(np.take(row.label, row.centre[axis], axis=axis), axis)
+        label = upright(np.take(row.label, row.center[axis], axis=axis), axis)
         label = ndimage.zoom(label, zoom, order=0, grid_mode=True, mode="nearest")
-        for value, colour in COLOURS.items():
+        for value, color in COLORS.items():
             region = label == value
-            rgb[region & ~ndimage.binary_erosion(region)] = colour
+            rgb[region & ~ndimage.binary_erosion(region)] = color
     return rgb
 
 

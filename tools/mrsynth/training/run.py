@@ -155,10 +155,10 @@ def train_first(bundle_root: str | os.PathLike, output_dir: str | os.PathLike) -
 
 
 def next_command(bundle_root: str | os.PathLike, options: Mapping[str, Any]) -> str:
-    """What to type after a training: ``synthesise`` for a generator, ``evaluate`` for a segmenter."""
+    """What to type after a training: ``synthesize`` for a generator, ``evaluate`` for a segmenter."""
     configs = Path(bundle_root) / "configs"
-    generates = '"synthesise"' in (configs / "inference.json").read_text(encoding="utf-8")
-    run_id, file = ("synthesise", "inference.json") if generates else ("evaluate", "evaluate.json")
+    generates = '"synthesize"' in (configs / "inference.json").read_text(encoding="utf-8")
+    run_id, file = ("synthesize", "inference.json") if generates else ("evaluate", "evaluate.json")
     names = ["output_dir"]
     if "@datalist" in (configs / file).read_text(encoding="utf-8"):
         names.append("datalist")

@@ -35,7 +35,7 @@ class SegmentationTrainer(SupervisedTrainer):
         network: returns logits; wrapped for a distributed run here.
         optimizer: over its parameters.
         loss_function: of the network's output in float32 and the label.
-        max_iterations: optimiser steps in all; goes before ``max_epochs``. An epoch that it cuts short is validated
+        max_iterations: optimizer steps in all; goes before ``max_epochs``. An epoch that it cuts short is validated
             and its weights are kept if they are best, but it is no place to resume from.
         scheduler: learning rate, stepped after each iteration.
         prepare_batch: from a batch to (input, label) or (input, label, args, kwargs) for the network.
@@ -120,7 +120,7 @@ class SegmentationTrainer(SupervisedTrainer):
         return [{"loss": float(loss.detach())}]
 
 
-def initialise(
+def initialize(
     network: nn.Module, weights: str | os.PathLike | None, held_out: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
     """Start ``network`` from trained weights, to fine-tune it.

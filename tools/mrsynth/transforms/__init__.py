@@ -2,10 +2,10 @@
 
 from mrsynth.transforms.augmentation import AUGMENTATIONS, usual_augmentation
 from mrsynth.transforms.classes import LabelClassesd
-from mrsynth.transforms.copy_paste import CopyPasted, check_millimetres, soften
+from mrsynth.transforms.copy_paste import CopyPasted, check_millimeters, soften
 from mrsynth.transforms.geometry import bounding_box, box_grid, box_map, resample
 from mrsynth.transforms.grid import GRIDS, CropResampled, check_grid_name, coverage, to_native
-from mrsynth.transforms.intensity import BrainMaskd, NormaliseInsideBraind, RescaleInsideBraind
+from mrsynth.transforms.intensity import BrainMaskd, NormalizeInsideBraind, RescaleInsideBraind
 from mrsynth.transforms.loading import LoadSubjectd, map_labels, read_volume
 from mrsynth.transforms.nifti import header_of, write_nifti
 from mrsynth.transforms.semantic import (
@@ -15,7 +15,7 @@ from mrsynth.transforms.semantic import (
     TissueClassesd,
     condition_values,
     encode,
-    fill_tumour,
+    fill_tumor,
 )
 from mrsynth.transforms.transplant import TumorTransplantd, transplant
 
@@ -29,7 +29,7 @@ __all__ = [
     "EncodeSemanticd",
     "LabelClassesd",
     "LoadSubjectd",
-    "NormaliseInsideBraind",
+    "NormalizeInsideBraind",
     "RescaleInsideBraind",
     "SemanticLabeld",
     "TissueClassesd",
@@ -38,11 +38,11 @@ __all__ = [
     "box_grid",
     "box_map",
     "check_grid_name",
-    "check_millimetres",
+    "check_millimeters",
     "condition_values",
     "coverage",
     "encode",
-    "fill_tumour",
+    "fill_tumor",
     "header_of",
     "map_labels",
     "read_volume",

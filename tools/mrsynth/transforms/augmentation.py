@@ -31,7 +31,7 @@ def usual_augmentation(
     Args:
         augmentation: ``usual``, or ``none`` for no transform.
         image_key: interpolated linearly, 0 outside.
-        label_key: nearest neighbour.
+        label_key: nearest neighbor.
         rotation: greatest angle about each axis, degrees.
         scaling: greatest change of each side, as a share of 1.
         translation: greatest shift along each axis, voxels.

@@ -20,7 +20,7 @@ INDEX[list(LABELS)] = np.arange(len(LABELS))
 
 
 class LabelClassesd(MapTransform):
-    """Replace label values by class indices: 0 background, 1 core, 2 oedema, 3 enhancing.
+    """Replace label values by class indices: 0 background, 1 core, 2 edema, 3 enhancing.
 
     Args:
         keys: labels, `(1, X, Y, Z)`, values 0, 1, 2, 4; become uint8.

@@ -1,4 +1,4 @@
-"""A donor's tumour laid in the recipient's own MRI, voxel by voxel: what a generator must do better than."""
+"""A donor's tumor laid in the recipient's own MRI, voxel by voxel: what a generator must do better than."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ class Volumes(NamedTuple):
 
 
 class CopyPasted(Transform):
-    """Lay the tumour of ``donor`` (an item with the same keys) in a recipient's ``image`` and ``label``.
+    """Lay the tumor of ``donor`` (an item with the same keys) in a recipient's ``image`` and ``label``.
 
-    Both are replaced: see :func:`copy_paste`. The recipient's own tumour stays where it is, so that ``label`` is the
+    Both are replaced: see :func:`copy_paste`. The recipient's own tumor stays where it is, so that ``label`` is the
     union of both. ``donor`` is taken out.
 
     Args:
-        align: map the donor's brain box onto the recipient's, instead of keeping millimetres.
+        align: map the donor's brain box onto the recipient's, instead of keeping millimeters.
         edge: softness of the edge in mm; see :func:`soften`.
         place_key: the donor's label on the recipient's grid where :func:`mrsynth.transforms.transplant` has already
             laid it there.
     """
 
     def __init__(self, align: bool = True, edge: float = 2.0, place_key: str = "transplanted") -> None:
-        check_millimetres(edge, "edge")
+        check_millimeters(edge, "edge")
         self.align, self.edge, self.place_key = align, edge, place_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
@@ -79,17 +79,17 @@ class CopyPasted(Transform):
 def copy_paste(
     recipient: Volumes, donor: Volumes, align: bool, edge: float = 2.0, laid: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The donor's tumour voxels in the recipient's image.
+    """The donor's tumor voxels in the recipient's image.
 
-    The tumour comes through the same map of space as the transplanted label, linearly interpolated between voxels of
+    The tumor comes through the same map of space as the transplanted label, linearly interpolated between voxels of
     the donor's brain, and with each sequence shifted and scaled so that the donor's healthy brain gets the median
     and the interquartile range of the recipient's. Under the label the donor's voxels replace the recipient's; around
-    it they fade within the brain over ``edge``, except on the recipient's own tumour. Everywhere else the
+    it they fade within the brain over ``edge``, except on the recipient's own tumor. Everywhere else the
     recipient's voxels are untouched.
 
     Args:
         recipient: whose brain it is.
-        donor: whose tumour it is.
+        donor: whose tumor it is.
         align: see :class:`CopyPasted`.
         edge: in mm; 0 for a hard edge.
         laid: the donor's label on the recipient's grid, `(X, Y, Z)`; computed where None.
@@ -160,21 +160,21 @@ def _quartiles(subject: Volumes, channel: int) -> tuple[float, float, float]:
     return float(low), float(middle), float(high)
 
 
-def soften(mask: np.ndarray, affine: np.ndarray, millimetres: float) -> np.ndarray:
+def soften(mask: np.ndarray, affine: np.ndarray, millimeters: float) -> np.ndarray:
     """Weights that are 1 on a mask's straight edges and inside, and fall to 0 outside like a Gaussian.
 
     Args:
         mask: bool `(X, Y, Z)`.
         affine: its affine, for the size of its voxels.
-        millimetres: standard deviation; 0 leaves the mask as it is.
+        millimeters: standard deviation; 0 leaves the mask as it is.
 
     Returns:
         float32 `(X, Y, Z)`: 1 on the mask, exactly 0 from :data:`REACH` standard deviations on.
     """
     weight = mask.astype(np.float32)
-    if millimetres == 0 or not mask.any():
+    if millimeters == 0 or not mask.any():
         return weight
-    sigma = millimetres / np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)
+    sigma = millimeters / np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)
     pad = np.ceil(REACH * sigma).astype(int) + 1
     low, high = bounding_box(mask)
     box = tuple(slice(max(a - p, 0), b + p) for a, b, p in zip(low, high, pad, strict=True))
@@ -184,10 +184,10 @@ def soften(mask: np.ndarray, affine: np.ndarray, millimetres: float) -> np.ndarr
     return weight
 
 
-def check_millimetres(value: float, name: str) -> None:
+def check_millimeters(value: float, name: str) -> None:
     """Refuse a softness that is no number of 0 or more.
 
     Raises:
         UserError: as said.
     """
-    number(name, value, unit="millimetres")
+    number(name, value, unit="millimeters")

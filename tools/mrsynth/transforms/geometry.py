@@ -1,6 +1,6 @@
 """Arrays with an affine, and SimpleITK images: the one place where the two meet.
 
-Arrays are ``(X, Y, Z)``; affines are 4x4, voxel index to RAS millimetres as in NIfTI. SimpleITK speaks LPS and
+Arrays are ``(X, Y, Z)``; affines are 4x4, voxel index to RAS millimeters as in NIfTI. SimpleITK speaks LPS and
 ``(Z, Y, X)``; nobody outside this module needs to know.
 """
 
@@ -98,7 +98,7 @@ def resample(
 
 
 def _pick_nearest(array: np.ndarray, index_map: np.ndarray, size: tuple[int, ...], fill: float) -> np.ndarray | None:
-    """Nearest neighbours by plain indexing, several times faster than a resampler; None where axes are not parallel.
+    """Nearest neighbors by plain indexing, several times faster than a resampler; None where axes are not parallel.
 
     Args:
         array: ``(X, Y, Z)``.
@@ -139,7 +139,7 @@ def box_grid(affine: np.ndarray, low: np.ndarray, high: np.ndarray, size: np.nda
     step = (np.asarray(high, float) - low) / np.asarray(size, float)
     index_map = np.eye(4)
     index_map[:3, :3] = np.diag(step)
-    # voxel edges, not centres, coincide
+    # voxel edges, not centers, coincide
     index_map[:3, 3] = np.asarray(low, float) - 0.5 + step / 2
     return np.asarray(affine, float) @ index_map
 

@@ -146,7 +146,7 @@ def to_native(
     """
     size = tuple(int(n) for n in native_shape)
     native_affine = np.asarray(native_affine, float)
-    # positions beyond the outermost voxel centres, yet inside their voxels, take the border's value
+    # positions beyond the outermost voxel centers, yet inside their voxels, take the border's value
     padded = np.pad(volume, [(0, 0), (1, 1), (1, 1), (1, 1)], mode="edge")
     shifted = np.asarray(affine, float).copy()
     shifted[:3, 3] -= shifted[:3, :3].sum(axis=1)
@@ -160,7 +160,7 @@ def to_native(
 def coverage(
     shape: Sequence[int], affine: np.ndarray, native_shape: Sequence[int], native_affine: np.ndarray
 ) -> np.ndarray:
-    """Voxels of the native grid whose centres a grid of ``shape`` and ``affine`` covers, bool `(X, Y, Z)`."""
+    """Voxels of the native grid whose centers a grid of ``shape`` and ``affine`` covers, bool `(X, Y, Z)`."""
     size = tuple(int(n) for n in native_shape)
     inverse = np.linalg.inv(np.asarray(affine, float)) @ np.asarray(native_affine, float)
     covered = np.ones(size, dtype=bool)

@@ -117,7 +117,7 @@ class RescaleInsideBraind(MapTransform):
         return item
 
 
-class NormaliseInsideBraind(MapTransform):
+class NormalizeInsideBraind(MapTransform):
     """Shift and scale each sequence to mean 0 and standard deviation 1 inside the brain; outside is exactly 0.
 
     MONAI's ``NormalizeIntensityd(nonzero=True)`` takes each channel's own non-zero voxels, which differ from sequence

@@ -35,7 +35,7 @@ def write_nifti(
         path: ending in ``.nii.gz``.
         voxels: integers or floats.
         affine: RAS, 4x4.
-        header: units and codes of the coordinates are taken from it; millimetres and "scanner" when None.
+        header: units and codes of the coordinates are taken from it; millimeters and "scanner" when None.
 
     Raises:
         UserError: the folder cannot be written, or the disk is full.

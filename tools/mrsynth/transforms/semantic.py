@@ -1,8 +1,8 @@
 """The semantic label that conditions a generator (Doncenco 2022, section 2.3; tissue classes after Shin 2018).
 
-One integer map per subject. Inside the brain the value is 1 plus the tumour label, which is the thesis's sum of
-brain mask and ground truth: 1 brain, 2 core, 3 oedema, 5 enhancing. Where the anatomy is known by tissue, healthy
-brain is 6 CSF, 7 grey matter or 8 white matter instead of 1. Background is 0.
+One integer map per subject. Inside the brain the value is 1 plus the tumor label, which is the thesis's sum of
+brain mask and ground truth: 1 brain, 2 core, 3 edema, 5 enhancing. Where the anatomy is known by tissue, healthy
+brain is 6 CSF, 7 gray matter or 8 white matter instead of 1. Background is 0.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from monai.transforms import MapTransform
 from scipy import ndimage
 from sklearn.cluster import KMeans
 
-from mrsynth.conventions import CORE, ENHANCING, LABELS, OEDEMA, SEQUENCES
+from mrsynth.conventions import CORE, EDEMA, ENHANCING, LABELS, SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.transforms.geometry import as_array
 
 BRAIN = 1
-CSF, GREY, WHITE = 6, 7, 8
-TUMOUR = tuple(1 + label for label in (CORE, OEDEMA, ENHANCING))
+CSF, GRAY, WHITE = 6, 7, 8
+TUMOR = tuple(1 + label for label in (CORE, EDEMA, ENHANCING))
 
 CONDITIONS: dict[str, tuple[int, ...]] = {
-    "mask": (0, BRAIN, *TUMOUR),
-    "tissue": (0, CSF, GREY, WHITE, *TUMOUR),
+    "mask": (0, BRAIN, *TUMOR),
+    "tissue": (0, CSF, GRAY, WHITE, *TUMOR),
 }
 """Values that occur in the semantic label of each kind of condition, in the order of the one-hot channels."""
 
@@ -39,18 +39,18 @@ IS_LABEL = np.isin(np.arange(256), LABELS)
 class TissueClassesd(MapTransform):
     """Classes of healthy tissue from t1, t2 and flair inside the brain, without another tool (Shin 2018's idea).
 
-    K-means with three centres, begun where radiology puts them: CSF dark on t1 and flair and bright on t2, grey
+    K-means with three centers, begun where radiology puts them: CSF dark on t1 and flair and bright on t2, gray
     matter bright on flair, white matter bright on t1. Each sequence's slow drift (the bias field) is taken out first,
-    since the contrast of grey and white matter is often weaker. Inside the tumour the tissue is not visible: it is
+    since the contrast of gray and white matter is often weaker. Inside the tumor the tissue is not visible: it is
     taken from the mirror image of the other hemisphere where that is healthy brain, else from the nearest healthy
     voxel. Deterministic.
 
     Args:
         key: image, `(4, X, Y, Z)` in the project's order of sequences.
-        label_key: tumour label.
+        label_key: tumor label.
         mask_key: brain mask.
-        output: key of the classes, uint8 `(1, X, Y, Z)`: 0 outside, 6 CSF, 7 grey, 8 white matter.
-        samples: voxels that the centres are fitted to.
+        output: key of the classes, uint8 `(1, X, Y, Z)`: 0 outside, 6 CSF, 7 gray, 8 white matter.
+        samples: voxels that the centers are fitted to.
         drift: standard deviation of the Gaussian that estimates the drift, as a share of the grid's mean side.
     """
 
@@ -71,24 +71,24 @@ class TissueClassesd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
-        brain, tumour = as_array(item[self.mask_key])[0] > 0, as_array(item[self.label_key])[0] > 0
+        brain, tumor = as_array(item[self.mask_key])[0] > 0, as_array(item[self.label_key])[0] > 0
         image = as_array(item[self.key])
         t1, t2, flair = (image[SEQUENCES.index(name)].astype(np.float32) for name in ("t1", "t2", "flair"))
-        healthy = brain & ~tumour
+        healthy = brain & ~tumor
         # ventricles would count as drift
         solid = healthy & (t2 - t1 < np.quantile((t2 - t1)[healthy], 0.85))
         values = np.stack([_without_drift(s, solid, self.drift)[healthy] for s in (t1, t2, flair)], axis=1)
-        values = _standardised(values).clip(-2, 2)
+        values = _standardized(values).clip(-2, 2)
         some = values[np.linspace(0, len(values) - 1, min(self.samples, len(values))).astype(int)]
         means = KMeans(3, init=np.asarray(self.STARTS), n_init=1, random_state=0).fit(some)
         classes = np.zeros(brain.shape, dtype=np.uint8)
-        classes[healthy] = np.asarray([CSF, GREY, WHITE], dtype=np.uint8)[means.predict(values)]
-        filled = torch.from_numpy(fill_tumour(classes, brain, tumour)[None])
+        classes[healthy] = np.asarray([CSF, GRAY, WHITE], dtype=np.uint8)[means.predict(values)]
+        filled = torch.from_numpy(fill_tumor(classes, brain, tumor)[None])
         item[self.output] = MetaTensor(filled, affine=item[self.mask_key].affine)
         return item
 
 
-def _standardised(values: np.ndarray) -> np.ndarray:
+def _standardized(values: np.ndarray) -> np.ndarray:
     return (values - values.mean(axis=0, dtype=np.float64)) / values.std(axis=0, dtype=np.float64).clip(1e-6)
 
 
@@ -100,18 +100,18 @@ def _without_drift(volume: np.ndarray, mask: np.ndarray, drift: float) -> np.nda
     return volume - mean / weight.clip(1e-3)
 
 
-def fill_tumour(classes: np.ndarray, brain: np.ndarray, tumour: np.ndarray) -> np.ndarray:
-    """Guess the tissue under a tumour: the mirrored hemisphere where healthy, else the nearest healthy voxel.
+def fill_tumor(classes: np.ndarray, brain: np.ndarray, tumor: np.ndarray) -> np.ndarray:
+    """Guess the tissue under a tumor: the mirrored hemisphere where healthy, else the nearest healthy voxel.
 
     Args:
         classes: `(X, Y, Z)` tissue values, 0 where unknown.
         brain: bool mask.
-        tumour: bool mask.
+        tumor: bool mask.
     """
     inside = np.flatnonzero(brain.any(axis=(1, 2)))
     mirror = np.clip(inside[0] + inside[-1] - np.arange(brain.shape[0]), 0, brain.shape[0] - 1)
     unknown = brain & (classes == 0)
-    filled = np.where(unknown, classes[mirror] * (brain & ~tumour)[mirror], classes)
+    filled = np.where(unknown, classes[mirror] * (brain & ~tumor)[mirror], classes)
     left = brain & (filled == 0)
     if left.any() and (filled > 0).any():
         nearest = ndimage.distance_transform_edt(filled == 0, return_distances=False, return_indices=True)
@@ -120,12 +120,12 @@ def fill_tumour(classes: np.ndarray, brain: np.ndarray, tumour: np.ndarray) -> n
 
 
 class SemanticLabeld(MapTransform):
-    """Semantic label of a tumour label laid on a brain.
+    """Semantic label of a tumor label laid on a brain.
 
     Args:
-        keys: tumour labels, `(1, X, Y, Z)`, values 0, 1, 2, 4.
+        keys: tumor labels, `(1, X, Y, Z)`, values 0, 1, 2, 4.
         outputs: where each semantic label is written, uint8 `(1, X, Y, Z)`.
-        condition: ``mask`` (brain and tumour) or ``tissue`` (three tissues and tumour).
+        condition: ``mask`` (brain and tumor) or ``tissue`` (three tissues and tumor).
         mask_key: brain mask.
         tissue_key: tissue classes, for ``tissue``.
 

@@ -1,4 +1,4 @@
-"""The tumour of patient A in the brain of patient B (Doncenco 2022, section 2.3, figure 4)."""
+"""The tumor of patient A in the brain of patient B (Doncenco 2022, section 2.3, figure 4)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from mrsynth.transforms.geometry import as_array, bounding_box, box_map, resampl
 
 
 class TumorTransplantd(RandomizableTransform, MapTransform):
-    """Lay the tumour label of a donor on the brain of the recipient; what falls outside the brain is removed.
+    """Lay the tumor label of a donor on the brain of the recipient; what falls outside the brain is removed.
 
     The item brings its own pool: ``donors``, a sequence of items (with ``subject``, label and brain mask) to draw
     from, which must be training subjects, and optionally ``donor``, the index to try first. Both are taken out.
     What was drawn is recorded under ``transplant``: ``donor`` (its subject id), ``kept`` (share of the
-    donor's tumour volume that found place, 0 to 1) and ``tries``.
+    donor's tumor volume that found place, 0 to 1) and ``tries``.
 
     Args:
-        label_key: the tumour label, `(1, X, Y, Z)`.
+        label_key: the tumor label, `(1, X, Y, Z)`.
         mask_key: the brain mask.
         output: key of the fused label.
-        align: map the donor's brain box onto the recipient's by an affine, instead of keeping millimetres.
+        align: map the donor's brain box onto the recipient's by an affine, instead of keeping millimeters.
         min_kept: a transplant that keeps less is redrawn with another donor; 0 takes the first.
         max_tries: draws before giving up.
 
@@ -97,7 +97,7 @@ class TumorTransplantd(RandomizableTransform, MapTransform):
                 "add subjects",
             )
         raise UserError(
-            f"a transplant that keeps {self.min_kept:.0%} of the donor's tumour",
+            f"a transplant that keeps {self.min_kept:.0%} of the donor's tumor",
             f"at best {best:.0%} in {tries} tries",
             f"recipient {subject}",
             "lower min_kept, or set align",
@@ -112,7 +112,7 @@ def transplant(
     affine: np.ndarray,
     align: bool,
 ) -> tuple[np.ndarray, float]:
-    """Donor's tumour on the recipient's grid, cut to its brain.
+    """Donor's tumor on the recipient's grid, cut to its brain.
 
     Args:
         donor_label: `(X, Y, Z)` values 0, 1, 2, 4, on the donor's grid.
@@ -123,12 +123,12 @@ def transplant(
         align: see :class:`TumorTransplantd`.
 
     Returns:
-        Label on the recipient's grid (uint8), and the share of the tumour's volume kept, 0 to 1.
+        Label on the recipient's grid (uint8), and the share of the tumor's volume kept, 0 to 1.
     """
     world_map = brain_map(donor_affine, donor_brain, brain, affine) if align else None
     label = resample(donor_label.astype(np.uint8), donor_affine, brain.shape, affine, "nearest", 0, world_map)
     fused = np.where(brain, label, 0).astype(np.uint8)
-    # volume of the whole tumour as it would lie in the recipient's space, inside its grid or not
+    # volume of the whole tumor as it would lie in the recipient's space, inside its grid or not
     whole = (donor_label > 0).sum() * abs(np.linalg.det(donor_affine[:3, :3]))
     if world_map is not None:
         whole /= abs(np.linalg.det(world_map[:3, :3]))

@@ -1,5 +1,5 @@
-"""Measures from nearest neighbours in feature space: precision and recall, density and coverage, and the accuracy of a
-1-nearest-neighbour classifier.
+"""Measures from nearest neighbors in feature space: precision and recall, density and coverage, and the accuracy of a
+1-nearest-neighbor classifier.
 
 Distances are Euclidean, between all pairs, exact. Every product of features is summed in float64; the distance is then
 rounded to float32, and two images whose features agree to float32 are at distance 0, so that ties are ties whatever the
@@ -22,7 +22,7 @@ ROWS = 512
 def precision_recall(real: FeatureMatrix, fake: FeatureMatrix, k: int = 3) -> dict[str, float]:
     """Improved precision and recall (Kynkäänniemi et al. 2019).
 
-    A set's manifold is the union of balls about its images, each as large as the distance to its ``k``-th neighbour in
+    A set's manifold is the union of balls about its images, each as large as the distance to its ``k``-th neighbor in
     the same set, surface included. Precision is the share of fake images inside the manifold of the real ones (how
     real they look), recall that of real images inside the manifold of the fake ones (how much of the variety is
     there). Both are from 0 to 1, higher is better, identical sets have 1 and 1, and two samples of one distribution
@@ -31,7 +31,7 @@ def precision_recall(real: FeatureMatrix, fake: FeatureMatrix, k: int = 3) -> di
     Args:
         real: features `(N, D)`.
         fake: likewise, `(M, D)`.
-        k: which neighbour; an image is not its own.
+        k: which neighbor; an image is not its own.
 
     Returns:
         ``precision``, ``recall``, ``k``, ``real`` and ``fake`` (images).
@@ -57,7 +57,7 @@ def precision_recall(real: FeatureMatrix, fake: FeatureMatrix, k: int = 3) -> di
 def density_coverage(real: FeatureMatrix, fake: FeatureMatrix, k: int = 5) -> dict[str, float]:
     """Density and coverage (Naeem et al. 2020, "Reliable fidelity and diversity metrics for generative models").
 
-    About each real image is a ball as large as the distance to its ``k``-th neighbour among the real images, surface
+    About each real image is a ball as large as the distance to its ``k``-th neighbor among the real images, surface
     excluded. Density is the mean number of balls that a fake image is in, divided by ``k``: from 0 up, 1 on average
     for two samples of one distribution, above 1 where fake images crowd where real ones are dense. Coverage is the
     share of balls with a fake image in them: from 0 to 1, about 1 - 2^-k for two samples of one distribution and size.
@@ -67,7 +67,7 @@ def density_coverage(real: FeatureMatrix, fake: FeatureMatrix, k: int = 5) -> di
     Args:
         real: features `(N, D)`.
         fake: likewise, `(M, D)`.
-        k: which neighbour; an image is not its own.
+        k: which neighbor; an image is not its own.
 
     Returns:
         ``density``, ``coverage``, ``k``, ``real`` and ``fake`` (images).
@@ -90,12 +90,12 @@ def density_coverage(real: FeatureMatrix, fake: FeatureMatrix, k: int = 5) -> di
     }
 
 
-def nearest_neighbour_accuracy(real: FeatureMatrix, fake: FeatureMatrix) -> dict[str, float]:
-    """Leave-one-out accuracy of the 1-nearest-neighbour classifier of real against fake, on each set by itself (Xu et
+def nearest_neighbor_accuracy(real: FeatureMatrix, fake: FeatureMatrix) -> dict[str, float]:
+    """Leave-one-out accuracy of the 1-nearest-neighbor classifier of real against fake, on each set by itself (Xu et
     al. 2018, "An empirical study on evaluation metrics of generative adversarial networks"; Haarburger 2019, table 2).
 
     From 0 to 1; best is chance, about 0.5 for sets of one size. Above it the sets lie apart: on the fake images alone,
-    each has a fake twin (few modes). Below it, each has its neighbour in the other set: identical sets have 0 and 0,
+    each has a fake twin (few modes). Below it, each has its neighbor in the other set: identical sets have 0 and 0,
     as has a generator that recites its training images. Where several images are equally near, the answer counts as
     the share of them that are of the right set.
 
@@ -127,10 +127,10 @@ def nearest_neighbour_accuracy(real: FeatureMatrix, fake: FeatureMatrix) -> dict
 def _pair(real: FeatureMatrix, fake: FeatureMatrix, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Both sets, about their common mean: distances are the same, and lose fewer digits."""
     if k < 1:
-        raise UserError("a neighbour from 1 up", f"k = {k}", "k, the number of the neighbour", "give k=1 or more")
+        raise UserError("a neighbor from 1 up", f"k = {k}", "k, the number of the neighbor", "give k=1 or more")
     one, other = feature_pair(real, fake, least=k + 1)
-    centre = (one.mean(dim=0) + other.mean(dim=0)) / 2
-    return one - centre, other - centre
+    center = (one.mean(dim=0) + other.mean(dim=0)) / 2
+    return one - center, other - center
 
 
 def _distances(one: torch.Tensor, other: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -153,7 +153,7 @@ def _within(points: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
 
 
 def _radii(points: torch.Tensor, k: int) -> torch.Tensor:
-    """Distance of each point to its ``k``-th neighbour in the same set, float32 `(N,)`."""
+    """Distance of each point to its ``k``-th neighbor in the same set, float32 `(N,)`."""
     return torch.cat([distances.kthvalue(k, dim=1).values for _, distances in _within(points)])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 
-def initialise_dcgan(network: nn.Module) -> None:
+def initialize_dcgan(network: nn.Module) -> None:
     """Weights from a normal of standard deviation 0.02 about 0, batch norm's about 1 (Radford 2016, section 4)."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):

@@ -1,4 +1,4 @@
-"""Classification accuracy score: does a classifier that is trained on real images recognise the class of synthetic
+"""Classification accuracy score: does a classifier that is trained on real images recognize the class of synthetic
 ones?"""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIDE = 64
 BATCH = 48
 
 
-class ClassObedience:
+class ClassificationAccuracyScore:
     """Balanced accuracy of a network trained on real images, on real ones that it has not seen and on synthetic ones.
 
     Haarburger 2019 makes patches of a class to train such a classifier (section 1). From 0 to 1; chance is 1 / classes.
@@ -37,7 +37,7 @@ class ClassObedience:
     with other weights and draws.
 
     Args:
-        centre: central share of each side that the classifier sees.
+        center: central share of each side that the classifier sees.
         iterations: of a training, of 48 images each.
         draws: trainings.
         count: images of a class that are used, at most, of each set.
@@ -45,26 +45,26 @@ class ClassObedience:
         device: for the network.
 
     Raises:
-        UserError: no iterations, draws or images, or a centre of nothing.
+        UserError: no iterations, draws or images, or a center of nothing.
     """
 
     def __init__(
         self,
-        centre: float = 1.0,
+        center: float = 1.0,
         iterations: int = 500,
         draws: int = 3,
         count: int = 1000,
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        if not 0 < centre <= 1:
+        if not 0 < center <= 1:
             raise UserError(
-                "0 < centre <= 1", str(centre), "centre", "give a number such as 0.5; 1.0 is the whole image"
+                "0 < center <= 1", str(center), "center", "give a number such as 0.5; 1.0 is the whole image"
             )
         for name, number in (("iterations", iterations), ("draws", draws), ("count", count)):
             if number < 1:
                 raise UserError(f"{name} of the classifier: at least 1", str(number), name, f"give {name}=1 or more")
-        self.centre, self.iterations, self.draws, self.count = centre, iterations, draws, count
+        self.center, self.iterations, self.draws, self.count = center, iterations, draws, count
         self.seed, self.device = seed, torch.device(device)
 
     def __call__(
@@ -100,7 +100,7 @@ class ClassObedience:
                     name,
                     "give images of each class",
                 )
-        seen = {name: [_seen(x[: self.count], self.centre) for x in by_class] for name, by_class in sets.items()}
+        seen = {name: [_seen(x[: self.count], self.center) for x in by_class] for name, by_class in sets.items()}
         counts = {name: [len(images) for images in by_class] for name, by_class in seen.items()}
         chance, answers = 1 / len(training), {"real": [], "fake": []}  # type: ignore[var-annotated]
         for draw in progress(range(self.draws)):
@@ -118,7 +118,7 @@ class ClassObedience:
         result["classifier"] = {
             "network": "DenseNet",
             "side": SIDE,
-            "centre": self.centre,
+            "center": self.center,
             "iterations": self.iterations,
             "batch_size": BATCH,
             "training": counts["training"],
@@ -128,9 +128,9 @@ class ClassObedience:
         return result
 
 
-def _seen(images: torch.Tensor, centre: float) -> torch.Tensor:
+def _seen(images: torch.Tensor, center: float) -> torch.Tensor:
     """The middle of each image, :data:`SIDE` pixels along each edge."""
-    size = [max(1, round(centre * side)) for side in images.shape[2:]]
+    size = [max(1, round(center * side)) for side in images.shape[2:]]
     crop = CenterSpatialCrop([-1, *size])  # which takes the images for channels
     middle = convert_to_tensor(crop(images.float()))
     return F.interpolate(middle, size=(SIDE, SIDE), mode="bilinear", antialias=True)
