@@ -156,12 +156,12 @@ def test_it_writes_below_its_folder_only_and_closes_by_naming_what_it_made(fit, 
     root = Path("bundles/brain2d").absolute()
     monkeypatch.chdir(tmp_path)
     rows = [MontageRow("real", torch.rand(2, 6, 6, 6).numpy() * 2 - 1, None, (1.0, 1.0, 1.0), (3, 3, 3))]
-    fit(
-        tmp_path / "out",
-        2,
-        montage=lambda: Montage(rows, ("t1", "t2")),
-        bundle_root=root,
-    ).run()
+
+    def draw():
+        return Montage(rows, ("t1", "t2"))
+
+    draw.look_for = "sharp edges"
+    fit(tmp_path / "out", 2, montage=draw, bundle_root=root).run()
     assert os.listdir(tmp_path) == ["out"]
     made = {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*") if p.is_file()}
     events = {name for name in made if "tfevents" in name}
@@ -181,6 +181,7 @@ def test_it_writes_below_its_folder_only_and_closes_by_naming_what_it_made(fit, 
     said = capsys.readouterr().out
     for name in ("models/checkpoint.pt", "montage/epoch_00002.png", "curves.png", "logs"):
         assert name in said
+    assert f"Look at:\n  {tmp_path / 'out' / 'logs' / 'montage' / 'epoch_00002.png'}\n  sharp edges" in said
     assert f"run synthesize --config_file {root}/configs/inference.json --output_dir {tmp_path / 'out'}" in said
     assert "epoch 2/2" in said and "loss" in said  # the bar
 

@@ -29,6 +29,10 @@ class SynthesisMontage:
         seed: of the donors.
     """
 
+    look_for = (
+        "the donor's tumor inside the recipient's brain, with its outline sharp and the folds as in the row 'real'"
+    )
+
     def __init__(
         self,
         network: nn.Module,

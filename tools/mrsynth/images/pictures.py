@@ -72,6 +72,8 @@ class SampleMontage:
         seed: of the choice of real ones.
     """
 
+    look_for = "synthetic rows as sharp and as varied as the real ones; repeated images mean mode collapse"
+
     def __init__(
         self,
         make: ImageSampler,

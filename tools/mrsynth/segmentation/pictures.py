@@ -52,6 +52,8 @@ class SegmentationMontage:
         count: subjects shown.
     """
 
+    look_for = "predicted outlines that follow the true ones, region by region, and none far from the tumor"
+
     def __init__(
         self,
         network: nn.Module,
