@@ -173,7 +173,7 @@ def test_grids_that_differ(item, refused):
 
 def test_files_that_cannot_be_used(item, refused):
     Path(item["image"][4]).write_bytes(b"no image")
-    with refused(where="t1_post3.nii.gz", expected="NIfTI"):
+    with refused(where="t1_post3.nii.gz", expected="a readable image"):
         read_examination(item, SEQUENCES, SIZE)
     nib.save(nib.Nifti1Image(np.full(SIZE, np.nan, np.float32), np.diag([-3.4, -3.4, 6, 1])), item["image"][4])
     with refused(found="NaN"):

@@ -67,7 +67,7 @@ def test_the_sidecar_says_where_it_comes_from(make):
     assert (sidecar["recipient"], sidecar["donor"], sidecar["seed"]) == ("A", "B", 7)
     assert sidecar["training_subjects"] == RECORD["subjects"]
     assert sidecar["weights"]["sha256"] == RECORD["sha256"]
-    assert set(sidecar["versions"]) == {"mrsynth", "monai", "torch"}
+    assert set(sidecar["versions"]) == {"mrsynth", "python", "monai", "torch"}
     assert sidecar["transplant"] == {"kept": 0.9, "place": 4, "tries": 1, "align": True, "min_kept": 0.5}
 
 

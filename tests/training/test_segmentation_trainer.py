@@ -118,7 +118,7 @@ def test_without_a_number_of_iterations_the_epochs_count(tmp_path):
 
 @pytest.mark.parametrize("wrong", [0, -3, 2.5, True])
 def test_less_than_an_iteration_is_refused(tmp_path, refused, wrong):
-    with refused(expected="at least one iteration", found=repr(wrong), where="max_iterations"):
+    with refused(expected="a whole number, 1 or more", found=repr(wrong), where="max_iterations"):
         segmenter(tmp_path, max_iterations=wrong)
 
 

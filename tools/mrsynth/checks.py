@@ -47,7 +47,7 @@ def number(name: str, value: Any, least: float = 0.0, most: float = math.inf, un
     return float(value)
 
 
-def first(lines: Sequence[str], most: int) -> list[str]:
+def shorten(lines: Sequence[str], most: int) -> list[str]:
     """The first ``most`` lines, and one that counts the rest if there are more."""
     rest = len(lines) - most
     return [*lines[:most], *([f"... and {rest} more"] if rest > 0 else [])]

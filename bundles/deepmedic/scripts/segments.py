@@ -15,6 +15,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform, Randomizable, SelectItemsd, Transform
 from monai.transforms.utils import map_classes_to_indices
 
+from mrsynth.checks import whole_number
 from mrsynth.errors import UserError
 from mrsynth.segmentation import preprocessing
 from mrsynth.transforms import usual_augmentation
@@ -30,11 +31,7 @@ def output_side(segment: int) -> int:
     Raises:
         UserError: a segment out of which nothing comes.
     """
-    if isinstance(segment, bool) or not isinstance(segment, int) or segment <= 2 * LAYERS:
-        raise UserError(
-            f"a segment of more than {2 * LAYERS} voxels a side", repr(segment), "segment", "give --segment 37"
-        )
-    return segment - 2 * LAYERS
+    return whole_number("segment", segment, 2 * LAYERS + 1) - 2 * LAYERS
 
 
 def inputs(factors: Sequence[int] = FACTORS) -> list[str]:

@@ -22,9 +22,10 @@ from mrsynth.errors import UserError
 from mrsynth.files import write_json
 from mrsynth.images.per_class import record_of_class
 from mrsynth.images.pictures import ContactSheet
-from mrsynth.synthesis.provenance import Recipe, cleared, versions
+from mrsynth.synthesis.provenance import Recipe, cleared
 from mrsynth.training import ResultWriter
 from mrsynth.transforms import write_nifti
+from mrsynth.versions import NETWORKS, versions
 
 COLUMNS = 10
 """Images in a row of a stack's picture."""
@@ -135,7 +136,7 @@ class ImageWriter(ResultWriter):
             "value_range": [-1, 1],
             "training_subjects": list(self.record["subjects"]),
             "weights": {k: v for k, v in record.items() if k in ("sha256", "version", "epoch", "metrics")},
-            "versions": versions(),
+            "versions": versions(NETWORKS),
             "made_by": self.recipe.content,
         }
 

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mrsynth.checks import shorten
 from mrsynth.errors import UserError
 from mrsynth.manifest.datalist import load_datalist
 from mrsynth.manifest.patients import read_table
@@ -189,10 +190,9 @@ def _lesion_faults(subject: str, lesions: Any) -> list[str]:
 
 def _refuse(faults: Sequence[str], expected: str, where: Path) -> None:
     if faults:
-        more = f"\n    ... and {len(faults) - MOST_LINES} more" if len(faults) > MOST_LINES else ""
         raise UserError(
             expected,
-            f"{len(faults)} faults:\n    " + "\n    ".join(faults[:MOST_LINES]) + more,
+            f"{len(faults)} faults:\n    " + "\n    ".join(shorten(faults, MOST_LINES)),
             where,
             "edit these lines of the tables or of the datalist",
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import SimpleITK as sitk
 from isal import igzip, igzip_lib
 
 from mrsynth.conventions import SEQUENCES
+from mrsynth.errors import UserError
 from mrsynth.manifest.background import NoBackground, zero_background
 from mrsynth.manifest.fingerprints import fingerprint_of
 
@@ -30,8 +32,14 @@ MOST_OUTSIDE = 0.5
 """A label with a larger share of its voxels outside the brain belongs to something else."""
 
 
-class UnreadableFile(Exception):
-    """A file that cannot be read as an image; the message says why."""
+class UnreadableFile(UserError):
+    """A file that cannot be read as an image; ``found`` says why."""
+
+    def __init__(self, found: str, path: Path) -> None:
+        super().__init__("a readable image", found, path, "fetch the file again, or leave the subject out")
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.found, self.where)
 
 
 @dataclass
@@ -121,7 +129,7 @@ MOST_HEADER = 1 << 20
 """Bytes from the start of a file that surely hold its header and extensions."""
 
 
-def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_volume(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     """Voxels of a .nii, .nii.gz or .mha file, axes x, y, z (and sequence), and its affine of shape (4, 4).
 
     The file is read to its end, so a truncated one does not pass. Integers stay integers unless the header
@@ -131,6 +139,7 @@ def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UnreadableFile: it cannot be read.
     """
+    path = Path(path)
     try:
         if path.name.lower().endswith(".mha"):
             image = sitk.ReadImage(str(path))
@@ -139,22 +148,22 @@ def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
         packed = data[:2] == b"\x1f\x8b"
         if packed != path.name.lower().endswith(".gz"):
             said, true = ("uncompressed", "gzip-compressed") if packed else ("gzip-compressed", "uncompressed")
-            raise UnreadableFile(f"named as {said} but is {true}" if data else "empty file")
+            raise UnreadableFile(f"named as {said} but is {true}" if data else "empty file", path)
         # igzip inflates several times faster than zlib, and lets other threads run
         data = igzip.decompress(data) if packed else data
         nifti = nib.Nifti1Image.from_stream(io.BytesIO(memoryview(data)[:MOST_HEADER]))
         _warn_of_two_positions(nifti, path)
         return _without_single_axes(_voxels(nifti.dataobj, data)), np.asarray(nifti.affine, dtype=float)
     except EOFError as error:
-        raise UnreadableFile("truncated, the compressed stream ends too early") from error
+        raise UnreadableFile("truncated, the compressed stream ends too early", path) from error
     except (igzip.BadGzipFile, igzip_lib.IsalError) as error:  # type: ignore[misc]  # wrong stub
-        raise UnreadableFile(f"damaged, it does not decompress ({error})") from error
-    except MemoryError:
+        raise UnreadableFile(f"damaged, it does not decompress ({error})", path) from error
+    except (MemoryError, UnreadableFile):
         raise
     except (OSError, RuntimeError, ValueError, nib.filebasedimages.ImageFileError) as error:
-        raise UnreadableFile(f"truncated or not an image ({' '.join(str(error).split())[:200]})") from error
+        raise UnreadableFile(f"truncated or not an image ({' '.join(str(error).split())[:200]})", path) from error
     except nib.spatialimages.HeaderDataError as error:
-        raise UnreadableFile(f"its header is not NIfTI ({error})") from error
+        raise UnreadableFile(f"its header is not NIfTI ({error})", path) from error
 
 
 def _voxels(proxy: Any, data: bytes) -> np.ndarray:
@@ -197,7 +206,7 @@ def _read(path: Path, facts: SubjectFacts, kind: str) -> tuple[np.ndarray, np.nd
     try:
         voxels, affine = read_volume(path)
     except UnreadableFile as error:
-        facts.problems.append(f"{path}: {error}")
+        facts.problems.append(f"{path}: {error.found}")
         return None
     if kind != "image" and voxels.ndim != 3:
         facts.problems.append(f"{path}: shape {voxels.shape}, where a 3D file was expected")

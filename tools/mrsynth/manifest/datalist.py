@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mrsynth.checks import shorten
 from mrsynth.conventions import LABELS
 from mrsynth.errors import UserError
 from mrsynth.manifest.indexing import index, summary
@@ -63,10 +64,9 @@ def load_datalist(
             section: [_resolve(item, defaults, folder, faults) for item in content[section]] for section in sections
         }
     if faults:
-        more = f"\n    ... and {len(faults) - MOST_LINES} more" if len(faults) > MOST_LINES else ""
         raise UserError(
             "a datalist of items with 'image', 'subject' and mostly 'label', whose files are there",
-            f"{len(faults)} faults:\n    " + "\n    ".join(faults[:MOST_LINES]) + more,
+            f"{len(faults)} faults:\n    " + "\n    ".join(shorten(faults, MOST_LINES)),
             where,
             "edit these items, or write a new datalist: python -m mrsynth index --root DIR --out FILE",
         )

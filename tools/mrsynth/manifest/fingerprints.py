@@ -45,7 +45,7 @@ def fingerprint(item: Mapping[str, Any]) -> str:
     """
     if item.get("fingerprint"):
         return str(item["fingerprint"])
-    from mrsynth.manifest.check import UnreadableFile, read_volume  # which fingerprints what it reads
+    from mrsynth.manifest.check import read_volume  # which fingerprints what it reads
 
     files = [item["image"]] if isinstance(item["image"], str) else list(item["image"])
     volumes = []
@@ -56,8 +56,8 @@ def fingerprint(item: Mapping[str, Any]) -> str:
             if len(files) == 1 and item.get("channels") is not None:
                 channels = [channels[number] for number in item["channels"]]
             volumes += [zero_background(channel) for channel in channels]
-        except (UnreadableFile, NoBackground) as error:
-            raise UserError("a readable image", str(error), file, "download the file again") from error
+        except NoBackground as error:
+            raise UserError("an image whose background is constant", str(error), file, "mask it") from error
     return fingerprint_of(volumes)
 
 

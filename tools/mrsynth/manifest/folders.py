@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mrsynth.checks import shorten
 from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.manifest.cards import GENERIC, Card, card_ids, load_card
@@ -187,9 +188,7 @@ def _with_left_out(
 
 def _listed(names: Iterable[str]) -> str:
     """The first names, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+    return ", ".join(shorten(list(names), MOST_NAMES))
 
 
 def _walk(root: Path) -> list[tuple[str, list[str]]]:

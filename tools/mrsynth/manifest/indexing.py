@@ -23,6 +23,7 @@ from typing import Any
 from filelock import FileLock
 from tqdm import tqdm
 
+from mrsynth.checks import shorten
 from mrsynth.conventions import BACKGROUND, CORE, EDEMA, ENHANCING, SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.files import write_json
@@ -277,10 +278,8 @@ def _foreign_values(subject: Subject, facts: SubjectFacts, card: Card) -> list[s
 
 
 def _listed(skipped: list[dict[str, Any]]) -> str:
-    lines = [f"    {entry['subject']}: {'; '.join(entry['why'])}" for entry in skipped[:MOST_LINES]]
-    if len(skipped) > MOST_LINES:
-        lines.append(f"    ... and {len(skipped) - MOST_LINES} more")
-    return "\n".join(lines)
+    lines = shorten([f"{entry['subject']}: {'; '.join(entry['why'])}" for entry in skipped], MOST_LINES)
+    return "\n".join("    " + line for line in lines)
 
 
 def _datalist(

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mrsynth.checks import shorten
 from mrsynth.conventions import PHANTOM_PREFIX
 from mrsynth.errors import UserError
 from mrsynth.manifest.fingerprints import fingerprints
@@ -71,7 +72,7 @@ def check_lineage(
     if found:
         raise UserError(
             "each patient, and all that is made of them, in one part; no synthetic subject in the test part",
-            f"{len(found)} conflicts:\n    " + "\n    ".join(_capped(found)),
+            f"{len(found)} conflicts:\n    " + "\n    ".join(shorten(found, MOST_NAMES)),
             where,
             "write a new split with python -m mrsynth index, or make synthetic subjects from training subjects only",
         )
@@ -104,7 +105,8 @@ def check_overlap(record: Mapping[str, Any], items: Iterable[Mapping[str, Any]],
     if both:
         raise UserError(
             "held-out subjects whom the weights have not seen",
-            f"{len(both)} were in their training, or another scan of the patient was: " + ", ".join(_capped(both)),
+            f"{len(both)} were in their training, or another scan of the patient was: "
+            + ", ".join(shorten(both, MOST_NAMES)),
             what,
             "hold out other subjects, or train without these",
         )
@@ -186,7 +188,7 @@ def _refuse_renamed(record: Mapping[str, Any], items: Sequence[Mapping[str, Any]
     if same:
         raise UserError(
             "subjects whose images are not among those that the weights were trained on",
-            f"{len(same)} training subjects under another id:\n    " + "\n    ".join(_capped(same)),
+            f"{len(same)} training subjects under another id:\n    " + "\n    ".join(shorten(same, MOST_NAMES)),
             what,
             "leave these subjects out of the datalist, or train without them",
         )
@@ -231,8 +233,3 @@ def _files(item: Mapping[str, Any], folder: str | os.PathLike) -> list[str]:
     image, label = item.get("image", []), item.get("label")
     names = [*([image] if isinstance(image, str) else image), *([label] if label else [])]
     return [os.path.abspath(os.path.join(folder, name)) for name in names]
-
-
-def _capped(lines: list[str]) -> list[str]:
-    more = len(lines) - MOST_NAMES
-    return lines[:MOST_NAMES] + ([f"... and {more} more"] if more > 0 else [])

@@ -26,7 +26,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from mrsynth.errors import UserError
-from mrsynth.manifest.check import AFFINE_TOLERANCE, UnreadableFile, read_volume
+from mrsynth.manifest.check import AFFINE_TOLERANCE, read_volume
 from mrsynth.patches.mask import find_breasts
 
 HIGHEST = 1023
@@ -136,12 +136,7 @@ def _read(files: Sequence[str]) -> tuple[list[np.ndarray], list[float]]:
     """Volumes with axes in the directions LPS, and the size of their voxels in mm."""
     volumes, first = [], None
     for name in files:
-        try:
-            voxels, affine = read_volume(Path(name))
-        except UnreadableFile as error:
-            raise UserError("an image in NIfTI", str(error), name, "write it again") from error
-        if voxels.ndim == 4 and voxels.shape[3] == 1:
-            voxels = voxels[..., 0]
+        voxels, affine = read_volume(name)
         if voxels.ndim != 3 or voxels.dtype.kind not in "iufb":
             raise UserError("numbers in three dimensions", f"{voxels.dtype} {voxels.shape}", name, "write it again")
         if not np.isfinite(voxels).all():

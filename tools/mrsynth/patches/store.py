@@ -35,7 +35,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mrsynth import __version__
-from mrsynth.checks import first, whole_number
+from mrsynth.checks import shorten, whole_number
 from mrsynth.errors import UserError
 from mrsynth.files import atomic_path, unwritable, write_json
 from mrsynth.manifest import SECTIONS
@@ -118,7 +118,7 @@ def cut_patches(
     if bad and (not skip_bad or len(bad) == len(items)):
         raise UserError(
             "subjects whose files can be used",
-            f"{len(bad)} of {len(items)} cannot:\n    " + "\n    ".join(first(bad, MOST_LINES)),
+            f"{len(bad)} of {len(items)} cannot:\n    " + "\n    ".join(shorten(bad, MOST_LINES)),
             root,
             "repair these, or go on without them (--skip_bad); what is cut already is kept",
         )  # fmt: skip

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mrsynth.errors import UserError
+from mrsynth.checks import whole_number
 from mrsynth.phantom.fields import Array, NoiseVolume, smooth_field, smoothstep
 
 FOV_MM = 332.8
@@ -49,14 +49,7 @@ class Slab:
     slices: int = SLICES
 
     def __post_init__(self) -> None:
-        matrix = self.matrix
-        if isinstance(matrix, bool) or not isinstance(matrix, int) or not LEAST_MATRIX <= matrix <= MOST_MATRIX:
-            raise UserError(
-                f"a whole number from {LEAST_MATRIX} to {MOST_MATRIX}",
-                repr(matrix),
-                "matrix",
-                "give another; 512 is the paper's, 128 is quick",
-            )
+        whole_number("matrix", self.matrix, LEAST_MATRIX, MOST_MATRIX)
 
     @property
     def pixel(self) -> float:

@@ -15,7 +15,7 @@ from mrsynth.study.runner import Outcome, say
 from mrsynth.study.scores import read_scores
 from mrsynth.study.steps import Step
 from mrsynth.study.subjects import Fold
-from mrsynth.study.versions import versions
+from mrsynth.versions import versions
 
 
 @dataclass

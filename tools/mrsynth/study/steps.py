@@ -25,7 +25,7 @@ import numpy as np
 from mrsynth.errors import UserError
 from mrsynth.files import sha256, write_json
 from mrsynth.manifest import SECTIONS
-from mrsynth.study.versions import versions
+from mrsynth.versions import versions
 
 BEGUN, DONE, LOG, LOCK = "step.json", "done.json", "log.txt", ".lock"
 TAIL = 15

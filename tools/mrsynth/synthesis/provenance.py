@@ -9,13 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import monai
-import torch
-
-from mrsynth import __version__
 from mrsynth.errors import UserError
 from mrsynth.files import unwritable
 from mrsynth.manifest import load_datalist, write_datalist
+from mrsynth.versions import NETWORKS, versions
 
 
 class Recipe:
@@ -63,7 +60,7 @@ class Recipe:
             items: synthetic, so all of them are for training.
             facts: whatever else it says.
         """
-        datalist = {"name": name, "made_by": {**self.content, "versions": versions()}, **facts}
+        datalist = {"name": name, "made_by": {**self.content, "versions": versions(NETWORKS)}, **facts}
         datalist |= {"training": list(items), "validation": [], "test": []}
         path = folder / "datalist.json"
         write_datalist(path, datalist)
@@ -86,11 +83,6 @@ def cleared(folder: Path) -> list[Path]:
     except OSError as error:
         raise unwritable(folder, error) from error
     return [entry for entry in entries if not entry.name.startswith(".tmp-")]
-
-
-def versions() -> dict[str, str]:
-    """Of what took part."""
-    return {"mrsynth": __version__, "monai": str(monai.__version__), "torch": str(torch.__version__)}
 
 
 def digest(content: Any) -> str:

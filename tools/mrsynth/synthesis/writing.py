@@ -18,15 +18,17 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from tqdm import tqdm
 
+from mrsynth.checks import shorten
 from mrsynth.conventions import LABELS, SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.files import atomic_folder, write_json
 from mrsynth.manifest import in_section
 from mrsynth.synthesis.intensities import mapping, own_scale
-from mrsynth.synthesis.provenance import Recipe, cleared, digest, versions
+from mrsynth.synthesis.provenance import Recipe, cleared, digest
 from mrsynth.training import ResultWriter
 from mrsynth.transforms import check_grid_name, header_of, write_nifti
 from mrsynth.transforms.geometry import as_array
+from mrsynth.versions import NETWORKS, versions
 
 
 def parents_in(
@@ -49,7 +51,7 @@ def parents_in(
         return items
     strangers = sorted({item["subject"] for item in items} - set(record["subjects"]))
     if strangers:
-        named = ", ".join(strangers[:5]) + (f" and {len(strangers) - 5} more" if len(strangers) > 5 else "")
+        named = ", ".join(shorten(strangers, 5))
         raise UserError(
             f"recipients and donors among the {len(record['subjects'])} subjects that the weights were trained on",
             f"{len(strangers)} of {len(items)} in section {section!r} are not: {named}",
@@ -203,7 +205,7 @@ class SubjectWriter(ResultWriter):
             "intensities": self.intensities,
             "sequences": list(SEQUENCES),
             "weights": {k: v for k, v in self.record.items() if k in ("sha256", "version", "epoch", "metrics")},
-            "versions": versions(),
+            "versions": versions(NETWORKS),
             "made_by": self.recipe.content,
         }
 

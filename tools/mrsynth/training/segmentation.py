@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mrsynth.errors import UserError
+from mrsynth.checks import whole_number
 from mrsynth.manifest import check_overlap
 from mrsynth.training.checkpoint import load_weights
 from mrsynth.training.distributed import unwrap, wrap
@@ -66,9 +66,7 @@ class SegmentationTrainer(SupervisedTrainer):
     ) -> None:
         length = len(train_data_loader)  # type: ignore[arg-type]
         if max_iterations is not None:
-            if isinstance(max_iterations, bool) or not isinstance(max_iterations, int) or max_iterations < 1:
-                raise UserError("at least one iteration", repr(max_iterations), "max_iterations", "correct it")
-            length = min(length, max_iterations)
+            length = min(length, whole_number("max_iterations", max_iterations, 1))
             max_epochs = math.ceil(max_iterations / max(length, 1))
         super().__init__(
             device=device,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,20 +15,8 @@ from monai.transforms import MapTransform
 
 from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError
-from mrsynth.manifest import check
 from mrsynth.manifest.background import NoBackground, zero_background
-
-
-def read_volume(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
-    """Read a file as :func:`mrsynth.manifest.check.read_volume` does.
-
-    Raises:
-        UserError: no such file, truncated, or not an image.
-    """
-    try:
-        return check.read_volume(Path(path))
-    except check.UnreadableFile as error:
-        raise UserError("a readable image", str(error), path, "fetch the file again") from error
+from mrsynth.manifest.check import read_volume
 
 
 class LoadSubjectd(MapTransform):
