@@ -20,7 +20,7 @@ from mrsynth.files import atomic_path, sha256, slug, write_csv
 from mrsynth.images import ContactSheet, read_images
 from mrsynth.metrics import mean_sd_text
 from mrsynth.metrics.realism import PAIRS
-from mrsynth.study.runner import Runner
+from mrsynth.study.engine import Engine
 from mrsynth.study.steps import Step, refuse_other_definition
 from mrsynth.training import check_writable
 
@@ -106,7 +106,7 @@ class Experiments:
         check_writable(self.folder)
         steps = self.steps()
         refuse_other_definition(steps)
-        outcomes = Runner(steps, self.folder, self.parallel).run()
+        outcomes = Engine(steps, self.folder, self.parallel).run()
         failed = [f"{name}\n{outcome.reason}" for name, outcome in outcomes.items() if outcome.status == "failed"]
         well = {name for name, outcome in outcomes.items() if outcome.status in ("done", "kept")}
         complete = [e["name"] for e in self.table if all(f"{e['name']}: {kind}" in well for kind in OUTPUTS)]

@@ -27,9 +27,9 @@ from mrsynth.study.definitions import (
     parse_rows,
     select,
 )
+from mrsynth.study.engine import PROGRAM, Engine, Outcome, locked, refuse_running, say
 from mrsynth.study.plan import Plan
 from mrsynth.study.probe import probe as short_runs
-from mrsynth.study.runner import PROGRAM, Outcome, Runner, locked, refuse_running, say
 from mrsynth.study.steps import Step, plain, refuse_other_definition
 from mrsynth.study.subjects import (
     Fold,
@@ -153,15 +153,15 @@ class Study:
             refuse_running(steps)
             for fold in folds:
                 write_fold(plan.fold_datalist(fold), fold)
-            runner = Runner(steps, self.folder, self.parallel, self.program, timing)
+            engine = Engine(steps, self.folder, self.parallel, self.program, timing)
             try:
-                runner.run()
+                engine.run()
             except UserError as error:
                 stopped = error
             except KeyboardInterrupt:
                 say("\nStopped, and all that was running with it. The same command goes on from here.")
                 raise SystemExit(130) from None
-            outcomes, wall = runner.outcomes, time.monotonic() - began
+            outcomes, wall = engine.outcomes, time.monotonic() - began
             self.report(folds, steps, everything, outcomes, wall, stopped)
         if stopped is not None:
             raise stopped
