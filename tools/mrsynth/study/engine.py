@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dask
+from distributed import Client, LocalCluster, WorkerPlugin, as_completed, get_worker
 from filelock import FileLock, Timeout
 
 from mrsynth.errors import UserError
@@ -109,14 +111,13 @@ class Engine:
         return self.outcomes
 
     def _run(self, pending: Sequence[Step]) -> None:
-        from distributed import Client, as_completed
-
         self.total, self.started = len(pending), dict[str, float]()
         workers = min(self.parallel, len(pending))
         with ExitStack() as stack:
-            cluster = stack.enter_context(start_cluster(self.cluster, workers))
+            cluster = stack.enter_context(start_cluster(self.cluster, workers, self.folder / "slurm"))
             client = stack.enter_context(Client(cluster, set_as_default=False))
             stack.callback(end_processes)
+            client.register_plugin(EndProcesses(), name="mrsynth-end-processes")
             client.subscribe_topic(EVENTS, lambda event: self._tell(event[1]))
             futures: dict[str, Any] = {}
             for number, step in enumerate(pending):
@@ -189,8 +190,6 @@ def run_step(
     Returns:
         What became of it. Failures are returned, not raised, so that other steps go on.
     """
-    from distributed import get_worker
-
     worker = get_worker()
 
     def tell(kind: str, **more: Any) -> None:
@@ -268,15 +267,17 @@ def skipped(needs: Mapping[str, Outcome | None]) -> Outcome | None:
 
 
 @contextmanager
-def start_cluster(options: Mapping[str, Any] | None, workers: int) -> Iterator[Any]:
+def start_cluster(options: Mapping[str, Any] | None, workers: int, logs: Path) -> Iterator[Any]:
     """A Dask cluster of ``workers`` that each run one step at a time: threads of this process, or jobs of Slurm.
+
+    Args:
+        options: arguments of ``dask_jobqueue.SLURMCluster``; None for threads of this process.
+        workers: their number.
+        logs: folder of the jobs' output, unless ``options`` name another ``log_directory``.
 
     Raises:
         UserError: ``dask_jobqueue`` is not installed, or refuses the options.
     """
-    import dask
-    from distributed import LocalCluster
-
     _STOPPING.clear()
     with ExitStack() as stack:
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": ATTEMPTS}))
@@ -300,7 +301,8 @@ def start_cluster(options: Mapping[str, Any] | None, workers: int) -> Iterator[A
                 "dask_jobqueue, which submits jobs to Slurm", "not installed", "cluster", "pip install 'mrsynth[slurm]'"
             ) from error
         extra = ["--resources", "step=1", *options.get("worker_extra_args", [])]
-        given = {"cores": 1, "processes": 1, "memory": "4GB", **options, "worker_extra_args": extra}
+        given = {"cores": 1, "processes": 1, "nanny": False, "memory": "4GB", "log_directory": str(logs), **options}
+        given["worker_extra_args"] = extra
         try:
             cluster = stack.enter_context(SLURMCluster(**given, scheduler_options={"dashboard": False}))
         except (TypeError, ValueError) as error:
@@ -351,6 +353,14 @@ def end_processes() -> None:
             process.wait(max(0.0, deadline - time.monotonic()))
         _signal(process, signal.SIGKILL)  # whatever of its group is left
         process.wait()
+
+
+class EndProcesses(WorkerPlugin):
+    """A worker that closes, since the study is gone or its job is cancelled, ends its process first."""
+
+    def teardown(self, worker: Any) -> None:
+        """Called by Dask."""
+        end_processes()
 
 
 def _signal(process: subprocess.Popen, number: int) -> None:
