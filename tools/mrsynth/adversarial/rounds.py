@@ -58,14 +58,14 @@ class LatentRound:
 class ClassRound:
     """Images from noise beside a one-hot class (Haarburger 2019).
 
-    The discriminator sees the class as constant channels if ``condition_critic``; the paper's sees the image alone.
+    With ``condition_discriminator`` the discriminator sees the class as constant channels (the paper's: the image alone).
 
     Args:
         latent_size: length of the noise.
         classes: number of classes.
         image_key: the real images.
         class_key: their class, integer `(B,)`; fakes are made of the same classes.
-        condition_critic: show the class to the discriminator.
+        condition_discriminator: show the class to the discriminator.
     """
 
     def __init__(
@@ -74,17 +74,17 @@ class ClassRound:
         classes: int,
         image_key: str = "image",
         class_key: str = "class",
-        condition_critic: bool = True,
+        condition_discriminator: bool = True,
     ) -> None:
         self.latent_size, self.classes = latent_size, classes
-        self.image_key, self.class_key, self.condition_critic = image_key, class_key, condition_critic
+        self.image_key, self.class_key, self.condition_discriminator = image_key, class_key, condition_discriminator
 
     def __call__(self, batch: Mapping[str, Any], device: torch.device) -> GameBatch:
         real = tensor(batch, self.image_key, device)
         one_hot = F.one_hot(tensor(batch, self.class_key, device).long().flatten(), self.classes).float()
         noise = torch.randn(real.shape[0], self.latent_size).to(device)
         condition = None
-        if self.condition_critic:
+        if self.condition_discriminator:
             condition = one_hot.view(*one_hot.shape, *[1] * (real.dim() - 2)).expand(-1, -1, *real.shape[2:])
         return GameBatch(real, torch.cat([noise, one_hot], dim=1), condition, condition)
 
