@@ -58,7 +58,8 @@ class LatentRound:
 class ClassRound:
     """Images from noise beside a one-hot class (Haarburger 2019).
 
-    With ``condition_discriminator`` the discriminator sees the class as constant channels (the paper's: the image alone).
+    With ``condition_discriminator`` the discriminator sees the class as constant channels. The paper's sees the image
+    alone.
 
     Args:
         latent_size: length of the noise.
