@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from mrsynth.adversarial.rounds import GameBatch
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 
 
-class Constraint:
+class Constraint(ShowsParameters):
     """No constraint; the base of the others."""
 
     def penalty(

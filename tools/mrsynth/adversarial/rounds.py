@@ -10,6 +10,8 @@ import torch
 from monai.data import MetaTensor
 from torch.nn import functional as F
 
+from mrsynth.representation import ShowsParameters
+
 
 @dataclass
 class GameBatch:
@@ -39,7 +41,7 @@ def tensor(batch: Mapping[str, Any], key: str, device: torch.device) -> torch.Te
     return value.to(device, non_blocking=True)
 
 
-class LatentRound:
+class LatentRound(ShowsParameters):
     """Images from noise alone (Han 2018; Cepa 2022).
 
     Args:
@@ -55,7 +57,7 @@ class LatentRound:
         return GameBatch(real, torch.randn(real.shape[0], self.latent_size).to(device))
 
 
-class ClassRound:
+class ClassRound(ShowsParameters):
     """Images from noise beside a one-hot class (Haarburger 2019).
 
     With ``condition_discriminator`` the discriminator sees the class as constant channels. The paper's sees the image
@@ -90,7 +92,7 @@ class ClassRound:
         return GameBatch(real, torch.cat([noise, one_hot], dim=1), condition, condition)
 
 
-class TranslationRound:
+class TranslationRound(ShowsParameters):
     """Image to image, the truth known everywhere (Shin 2018; Isola 2017).
 
     Args:
@@ -106,7 +108,7 @@ class TranslationRound:
         return GameBatch(real, condition, condition, condition, real, torch.ones_like(real[:, :1]))
 
 
-class TransplantRound:
+class TransplantRound(ShowsParameters):
     """Real: B's label and B's MRI. Fake: A's tumor in B's brain, and what the generator makes of it.
 
     Doncenco 2022, section 2.5, figures 7 and 8. With ``own_label`` the generator also makes B from B's own label;

@@ -11,13 +11,14 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 from mrsynth.transforms import check_millimeters, soften
 from mrsynth.transforms.geometry import as_array
 
 OWN_TUMOR = ("replace", "keep")
 
 
-class InpaintingWeightd(Transform):
+class InpaintingWeightd(ShowsParameters, Transform):
     """The share that the generator has in each voxel: 1 on the inpainted tumors, 0 from a soft edge on.
 
     The item brings ``laid`` (the donor's label) and ``own_label`` (the recipient's) on the grid that is written. It is
