@@ -6,6 +6,7 @@ import sys
 
 import fire
 
+from mrsynth import logs
 from mrsynth.errors import UserError
 from mrsynth.images import compare
 from mrsynth.manifest import index, summary
@@ -40,6 +41,7 @@ COMMANDS = {"compare": compare, "index": index, "patches": cut_patches, "phantom
 
 def main() -> None:
     """Run the command that the arguments name; a user's mistake ends with its message and exit code 1."""
+    logs.configure()
     try:
         fire.Fire(COMMANDS, name="mrsynth", serialize=as_printed)
     except UserError as error:

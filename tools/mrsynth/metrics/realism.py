@@ -8,6 +8,7 @@ other (the best possible value), and noise against real images (a generator that
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -25,6 +26,8 @@ from mrsynth.metrics.neighbors import density_coverage, nearest_neighbor_accurac
 from mrsynth.metrics.summary import mean_sd, mean_sd_text
 from mrsynth.metrics.two_sample import classifier_two_sample_test
 from mrsynth.metrics.variety import WINDOW, ms_ssim_variety
+
+logger = logging.getLogger(__name__)
 
 PAIRS = ("synthetic", "half of real", "noise")
 """What is compared with real images: the synthetic images and the two anchors."""
@@ -356,7 +359,7 @@ class RealismValidator:
     def run(self, epoch: int) -> None:
         """Compute the measures."""
         if not self.said:
-            print(f"\n{self.anchors()}", flush=True)
+            logger.info(f"\n{self.anchors()}")
             self.said = True
         found: dict[str, list[float]] = {}
         for number, real in enumerate(self.real):

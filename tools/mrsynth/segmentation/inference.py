@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from mrsynth.representation import ShowsParameters
 from mrsynth.training import ResultWriter
 from mrsynth.transforms import check_grid_name, header_of, to_native, write_nifti
 from mrsynth.transforms.geometry import as_array
+
+logger = logging.getLogger(__name__)
 
 CERTAIN = 20.0
 """Logit of the background where a network has no say; the other classes have 0 there."""
@@ -108,7 +111,7 @@ class SegmentationWriter(ResultWriter):
 
     def _close_bar(self, engine: Engine, error: BaseException | None = None) -> None:
         super()._close_bar(engine, error)
-        print(f"\nMade:\n  {len(self.written)} labels in {self.folder}", flush=True)
+        logger.info(f"\nMade:\n  {len(self.written)} labels in {self.folder}")
 
 
 class SegmentationCollector(SegmentationWriter):
