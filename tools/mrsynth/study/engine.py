@@ -1,7 +1,8 @@
 """Running the steps of a study on Dask: each step is a process of its own, several run at once, and none runs twice.
 
 Dask keeps the graph, gives steps to workers, and reaches a cluster. On one machine its workers are threads of this
-process: no service runs, and no other machine can reach it. On Slurm each worker is a job (``dask_jobqueue.SLURMCluster``).
+process: no service runs, and no other machine can reach it. On Slurm each worker is a job
+(``dask_jobqueue.SLURMCluster``).
 """
 
 from __future__ import annotations
