@@ -10,20 +10,6 @@ from __future__ import annotations
 import logging
 import sys
 
-from tqdm import tqdm
-
-
-class ConsoleHandler(logging.Handler):
-    """Writes messages to standard output, above a progress bar if there is one."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one message."""
-        try:
-            tqdm.write(self.format(record), file=sys.stdout)
-            sys.stdout.flush()
-        except Exception:
-            self.handleError(record)
-
 
 def configure(level: int = logging.INFO) -> None:
     """Send the package's messages to standard output, without level or name.
@@ -32,6 +18,6 @@ def configure(level: int = logging.INFO) -> None:
         level: of the messages shown; ``logging.WARNING`` shows warnings alone.
     """
     logger = logging.getLogger("mrsynth")
-    logger.handlers = [ConsoleHandler()]
+    logger.handlers = [logging.StreamHandler(sys.stdout)]
     logger.setLevel(level)
     logger.propagate = False
