@@ -310,6 +310,8 @@ def start_cluster(options: Mapping[str, Any] | None, workers: int, logs: Path) -
         extra = ["--resources", "step=1", *options.get("worker_extra_args", [])]
         given = {"cores": 1, "processes": 1, "nanny": False, "memory": "4GB", "log_directory": str(logs), **options}
         given["worker_extra_args"] = extra
+        # the worker takes the place of the job's shell, so that what Slurm sends to the job reaches it
+        given["python"] = f"exec {options.get('python', sys.executable)}"
         try:
             cluster = stack.enter_context(
                 SLURMCluster(**given, scheduler_options={"dashboard": False, "dashboard_address": LOOPBACK})
@@ -317,6 +319,7 @@ def start_cluster(options: Mapping[str, Any] | None, workers: int, logs: Path) -
         except (TypeError, ValueError) as error:
             do = "see docs/how-to/slurm.md for the arguments"
             raise UserError("arguments of dask_jobqueue.SLURMCluster", str(error), "cluster", do) from error
+        say(f"submitting {workers} jobs to Slurm; their output: {given['log_directory']}")
         cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)  # a job that ends early is replaced
         yield cluster
 
