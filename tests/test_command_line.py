@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mrsynth.settings import settings_table
+
 
 def mrsynth(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(
@@ -38,7 +40,15 @@ def test_a_mistake_ends_with_its_message_and_no_traceback(tmp_path):
 def test_without_a_command_it_lists_them():
     said = mrsynth()
     assert said.returncode == 0
-    assert all(f"\n  {name} " in said.stdout for name in ("compare", "index", "patches", "phantom"))
+    assert all(f"\n  {name} " in said.stdout for name in ("compare", "index", "patches", "phantom", "settings"))
+
+
+def test_settings_prints_the_table_of_a_bundle():
+    printed = mrsynth("settings", "bundles/brain2d")
+    assert printed.returncode == 0, printed.stderr
+    assert printed.stdout.strip() == settings_table("bundles/brain2d").strip()
+    refused = mrsynth("settings", "bundles")
+    assert refused.returncode == 1 and "pass for instance bundles/brain2d" in refused.stderr
 
 
 def test_the_package_lists_its_rooms():
