@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -117,17 +118,29 @@ def commands() -> str:
 
 
 def on_page_markdown(markdown: str, page, **_: object) -> str:
-    """Resolve links of the repository's own pages, and append what is generated: settings, dataset cards."""
+    """Append what is generated (settings, dataset cards), and resolve links as on disk."""
     source = page.file.src_uri
-    if source in ROOT_PAGES:
-        return re.sub(r"\]\(docs/", "](", markdown)
     if source == "datasets.md":
-        return f"{markdown}\n\n{dataset_cards()}\n"
-    bundle = re.fullmatch(r"bundles/(\w+)/docs/README\.md", source)
-    if not bundle:
+        markdown = f"{markdown}\n\n{dataset_cards()}\n"
+    elif bundle := re.fullmatch(r"bundles/(\w+)/docs/README\.md", source):
+        markdown = f"{markdown}\n\n## All settings\n\n{settings_table(str(ROOT / 'bundles' / bundle[1]))}\n"
+    if page.file.abs_src_path is None:
         return markdown
-    markdown = re.sub(r"\]\((?:\.\./)+data_manifest/?\)", "](../../../datasets.md)", markdown)
-    return f"{markdown}\n\n## All settings\n\n{settings_table(str(ROOT / 'bundles' / bundle[1]))}\n"
+    folder = Path(page.file.abs_src_path).parent
+
+    def resolved(match: re.Match[str]) -> str:
+        path = (folder / match[1]).resolve()
+        if not path.exists():
+            raise PluginError(f"{source}: the link to {match[1]} leads nowhere")
+        if path in EXAMPLES:
+            path = path.with_suffix(".md")
+        elif path == ROOT / "data_manifest":
+            path = ROOT / "docs" / "datasets.md"
+        inside = ROOT / "docs" if path.is_relative_to(ROOT / "docs") else ROOT
+        target = path.relative_to(inside)
+        return f"]({os.path.relpath(target, Path(source).parent)}{match[2]})"
+
+    return re.sub(r"\]\(([^)#\s:]+)((?:#[^)\s]*)?)\)", resolved, markdown)
 
 
 def dataset_cards() -> str:

@@ -22,7 +22,7 @@ from mrsynth.phantom import make_cohort
 
 def phantoms(folder: Path, seed: int, blur: float) -> Path:
     """Four small phantoms. Blurred, they stand for the work of a generator that makes smooth images."""
-    cohort = make_cohort(folder, subjects=4, seed=seed, spacing=4)
+    cohort = make_cohort(folder, subjects=4, seed=seed, spacing=4, workers=1)
     for file in cohort.glob("*/*_flair.nii.gz"):
         image = nib.load(file)
         voxels = np.asarray(image.dataobj)

@@ -20,6 +20,7 @@ from monai.metrics import CumulativeIterationMetric, compute_dice, compute_hausd
 from mrsynth.conventions import LABELS, REGIONS
 
 MEASURES = ("dice", "hd95", "sensitivity", "precision")
+"""The measures of each region."""
 
 
 def region_scores(
