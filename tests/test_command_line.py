@@ -37,6 +37,14 @@ def test_a_mistake_ends_with_its_message_and_no_traceback(tmp_path):
     assert not (tmp_path / "list.json").exists()
 
 
+@pytest.mark.parametrize("option", [["--label", "false"], ["--label=FALSE"]])
+def test_false_in_any_case_is_taken_as_meant(tmp_path, make_brain, brats, option):
+    for seed in range(3):
+        (brats[0](tmp_path / "data", f"Case_{seed}", make_brain(seed)) / f"Case_{seed}_seg.nii.gz").unlink()
+    indexed = mrsynth("index", "--root", tmp_path / "data", "--test", 1, *option)
+    assert indexed.returncode == 0, indexed.stderr
+
+
 def test_without_a_command_it_lists_them():
     said = mrsynth()
     assert said.returncode == 0

@@ -66,7 +66,7 @@ def check_bundle_run(words: list[str]) -> None:
     (entry, *rest), given = options(words)
     assert not rest, f"words without a name: {rest}"
     files = given.pop("config_file")
-    files = [ROOT / file for file in (files if isinstance(files, list) else [files])]
+    files = [ROOT / file for file in (files if isinstance(files, list) else [files]) if "/" in file]  # others: reader's
     assert all(file.is_file() for file in files), files
     root = files[0].parents[1]
     config = {}

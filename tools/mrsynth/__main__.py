@@ -39,10 +39,16 @@ def as_printed(result: object) -> object:
 COMMANDS = {"compare": compare, "index": index, "patches": cut_patches, "phantom": phantom, "settings": settings}
 
 
+def as_meant(word: str) -> str:
+    """``true``, ``false`` and ``null`` in any case as Python Fire reads them, also after ``--name=``."""
+    name, equals, value = word.rpartition("=")
+    return name + equals + {"true": "True", "false": "False", "null": "None"}.get(value.lower(), value)
+
+
 def main() -> None:
     """Run the command that the arguments name. A user's error ends with its message and exit code 1."""
     try:
-        fire.Fire(COMMANDS, name="mrsynth", serialize=as_printed)
+        fire.Fire(COMMANDS, [as_meant(word) for word in sys.argv[1:]], name="mrsynth", serialize=as_printed)
     except UserError as error:
         sys.exit(f"\nCannot go on:{error}")
 
