@@ -34,7 +34,7 @@ def test_class_round_makes_fakes_of_the_classes_of_the_real_images():
 
 def test_class_round_can_keep_the_class_from_the_discriminator():
     batch = {"image": torch.rand(3, 7, 4, 4), "class": torch.tensor([[2], [0], [1]])}
-    play = ClassRound(5, 3, condition_critic=False)(batch, CPU)
+    play = ClassRound(5, 3, condition_discriminator=False)(batch, CPU)
     assert play.real_condition is None and play.fake_condition is None
     assert play.generator_input.shape == (3, 8)
 

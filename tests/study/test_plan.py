@@ -244,7 +244,6 @@ REFUSALS = {
         {"where": "judge.json"},
     ),
     "iterations": ({"max_iterations": 0}, {"found": "0"}),
-    "dry_run": ({"dry_run": "maybe"}, {"found": "maybe"}),
     "pairs": ({"table": [{"name": "Real", "synthetic": {"gan": 3}}]}, {"found": "9 (3 x 3) of gan", "expected": "6"}),
     "test part": ({"split": {"validation": 1, "test": 1}}, {"expected": "2 subjects for test", "found": "1 in fold 0"}),
     "no data": ({"dataset_dir": None}, {"expected": "dataset_dir"}),
@@ -343,19 +342,19 @@ def test_a_region_that_a_part_lacks_is_named(section, study, subjects_dir, tmp_p
 
 
 def test_a_dry_run_shows_the_plan_and_writes_nothing(study, bundles, capsys):
-    study(dry_run="true", probe="false", seeds=[0, 1]).run()
+    study(dry_run=True, seeds=[0, 1]).run()
     said = capsys.readouterr().out
     assert not tree(bundles / "study")
     assert "23 steps, 23 to do" in said
     assert "1 of generators, 10 of segmenters; evaluations: 10" in said
     assert "2x GAN: 0 real + 6 gan; 3 optimization steps" in said
-    assert "unknown until the first has ended" in said
+    assert "unknown until one of each kind has run" in said
 
 
 def test_a_dry_run_learns_from_what_has_ended(study, bundles, capsys):
     study(rows=["Real"]).run()
     before = tree(bundles / "study")
-    study(rows=["Real"], seeds=[0, 1], dry_run=True, probe=False).run()
+    study(rows=["Real"], seeds=[0, 1], dry_run=True).run()
     said = capsys.readouterr().out
     assert tree(bundles / "study") == before
     assert "4 steps, 2 to do" in said and "from the steps that have ended" in said
@@ -364,7 +363,7 @@ def test_a_dry_run_learns_from_what_has_ended(study, bundles, capsys):
 @pytest.mark.slow
 def test_short_runs_tell_seconds_an_iteration(study, bundles, capsys):
     table = [{"name": "Real", "options": {"sleep": 0.6}}]
-    study(table=table, baseline=None, max_iterations=1000, dry_run=True, parallel=1).run()
+    study(table=table, baseline=None, max_iterations=1000, dry_run=True, probe=True, parallel=1).run()
     said = capsys.readouterr().out
     assert not tree(bundles / "study")
     line = next(line for line in said.splitlines() if line.startswith("Real / net / fold 0 / seed 0: train"))
@@ -375,7 +374,7 @@ def test_short_runs_tell_seconds_an_iteration(study, bundles, capsys):
 def test_short_runs_know_whose_weights_a_generator_takes(study, settings, capsys):
     generators = {"gan": {"bundle": "bundles/tiny"}, "other": {"bundle": "bundles/tiny", "weights_of": "gan"}}
     table = [{"name": "Other", "real": 0, "synthetic": {"other": 1}}]
-    study(generators=generators, table=table, reference="Other", baseline=None, dry_run=True).run()
+    study(generators=generators, table=table, reference="Other", baseline=None, dry_run=True, probe=True).run()
     said = capsys.readouterr().out
     assert "time: about" in said and "unknown" not in said
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from mrsynth.adversarial import AugmentedDiscriminator
+from mrsynth.adversarial import AugmentedDiscriminator, Constraint, MatchingAware
 from mrsynth.errors import UserError
 from mrsynth.images import class_channels
 from mrsynth.networks import doubling, initialize_dcgan
@@ -92,13 +92,18 @@ def build_generator(latent_size: int, classes: Sequence[str], channels: Sequence
 def build_discriminator(
     classes: Sequence[str],
     channels: Sequence[str],
-    condition_critic: bool = True,
+    condition_discriminator: bool = True,
     width: float = 1.0,
     norm: str = "batch",
     translation: int = 0,
 ) -> AugmentedDiscriminator:
     """The discriminator of patches, which sees them moved by up to ``translation`` pixels, and their class too if
-    ``condition_critic``.
+    ``condition_discriminator``.
     """
-    seen = len(channels) + (class_channels(classes) if condition_critic else 0)
+    seen = len(channels) + (class_channels(classes) if condition_discriminator else 0)
     return AugmentedDiscriminator(Discriminator(seen, width, norm), translation)
+
+
+def build_constraint(condition_discriminator: bool) -> Constraint:
+    """A discriminator that sees the class must also heed it."""
+    return MatchingAware() if condition_discriminator else Constraint()

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from mrsynth.adversarial.rounds import GameBatch
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 
 
-class Constraint:
+class Constraint(ShowsParameters):
     """No constraint; the base of the others."""
 
     def penalty(
@@ -90,7 +91,7 @@ class MatchingAware(Constraint):
                 "a discriminator that is shown one of two classes or more",
                 "no class" if batch.real_condition is None else "one class",
                 "MatchingAware",
-                "set condition_critic, or take this constraint away",
+                "set condition_discriminator, or take this constraint away",
             )
         shift = int(torch.randint(1, batch.real_condition.shape[1], ()))
         parts = by_part(discriminator(batch.real, batch.real_condition.roll(shift, dims=1)))

@@ -7,8 +7,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch.nn import functional as F
 
+from mrsynth.representation import ShowsParameters
 
-class Objective(ABC):
+
+class Objective(ShowsParameters, ABC):
     """A pair of losses on logits of any shape; each returns a scalar, the mean over all logits."""
 
     @abstractmethod

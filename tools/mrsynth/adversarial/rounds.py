@@ -10,6 +10,8 @@ import torch
 from monai.data import MetaTensor
 from torch.nn import functional as F
 
+from mrsynth.representation import ShowsParameters
+
 
 @dataclass
 class GameBatch:
@@ -39,7 +41,7 @@ def tensor(batch: Mapping[str, Any], key: str, device: torch.device) -> torch.Te
     return value.to(device, non_blocking=True)
 
 
-class LatentRound:
+class LatentRound(ShowsParameters):
     """Images from noise alone (Han 2018; Cepa 2022).
 
     Args:
@@ -55,17 +57,18 @@ class LatentRound:
         return GameBatch(real, torch.randn(real.shape[0], self.latent_size).to(device))
 
 
-class ClassRound:
+class ClassRound(ShowsParameters):
     """Images from noise beside a one-hot class (Haarburger 2019).
 
-    The discriminator sees the class as constant channels if ``condition_critic``; the paper's sees the image alone.
+    With ``condition_discriminator`` the discriminator sees the class as constant channels. The paper's sees the image
+    alone.
 
     Args:
         latent_size: length of the noise.
         classes: number of classes.
         image_key: the real images.
         class_key: their class, integer `(B,)`; fakes are made of the same classes.
-        condition_critic: show the class to the discriminator.
+        condition_discriminator: show the class to the discriminator.
     """
 
     def __init__(
@@ -74,22 +77,22 @@ class ClassRound:
         classes: int,
         image_key: str = "image",
         class_key: str = "class",
-        condition_critic: bool = True,
+        condition_discriminator: bool = True,
     ) -> None:
         self.latent_size, self.classes = latent_size, classes
-        self.image_key, self.class_key, self.condition_critic = image_key, class_key, condition_critic
+        self.image_key, self.class_key, self.condition_discriminator = image_key, class_key, condition_discriminator
 
     def __call__(self, batch: Mapping[str, Any], device: torch.device) -> GameBatch:
         real = tensor(batch, self.image_key, device)
         one_hot = F.one_hot(tensor(batch, self.class_key, device).long().flatten(), self.classes).float()
         noise = torch.randn(real.shape[0], self.latent_size).to(device)
         condition = None
-        if self.condition_critic:
+        if self.condition_discriminator:
             condition = one_hot.view(*one_hot.shape, *[1] * (real.dim() - 2)).expand(-1, -1, *real.shape[2:])
         return GameBatch(real, torch.cat([noise, one_hot], dim=1), condition, condition)
 
 
-class TranslationRound:
+class TranslationRound(ShowsParameters):
     """Image to image, the truth known everywhere (Shin 2018; Isola 2017).
 
     Args:
@@ -105,7 +108,7 @@ class TranslationRound:
         return GameBatch(real, condition, condition, condition, real, torch.ones_like(real[:, :1]))
 
 
-class TransplantRound:
+class TransplantRound(ShowsParameters):
     """Real: B's label and B's MRI. Fake: A's tumor in B's brain, and what the generator makes of it.
 
     Doncenco 2022, section 2.5, figures 7 and 8. With ``own_label`` the generator also makes B from B's own label;

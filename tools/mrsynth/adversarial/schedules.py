@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 
 
 class Moves(NamedTuple):
@@ -14,14 +15,14 @@ class Moves(NamedTuple):
     generator: bool
 
 
-class Simultaneous:
+class Simultaneous(ShowsParameters):
     """Both move in every iteration, the discriminator first."""
 
     def __call__(self, iteration: int) -> Moves:
         return Moves(True, True)
 
 
-class DiscriminatorSteps:
+class DiscriminatorSteps(ShowsParameters):
     """The discriminator moves every iteration, the generator every ``n_critic``-th; each has a fresh batch."""
 
     def __init__(self, n_critic: int = 5) -> None:
@@ -33,7 +34,7 @@ class DiscriminatorSteps:
         return Moves(True, (iteration + 1) % self.n_critic == 0)
 
 
-class Alternating:
+class Alternating(ShowsParameters):
     """Strict turns, one move an iteration, the discriminator in the first (Doncenco 2022, section 2.5)."""
 
     def __call__(self, iteration: int) -> Moves:

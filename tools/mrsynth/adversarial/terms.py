@@ -11,10 +11,11 @@ from torch import nn
 
 from mrsynth.adversarial.rounds import GameBatch
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 from mrsynth.training.precision import Precision
 
 
-class Term(ABC):
+class Term(ShowsParameters, ABC):
     """A weighted term; ``name`` is its name in the log, where the weighted value is shown.
 
     Args:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 from mrsynth.transforms import BrainMaskd, LoadSubjectd, RescaleInsideBraind
 from mrsynth.transforms.geometry import as_array, upright
 
@@ -23,7 +24,7 @@ KEEP = ("all", "tumor", "healthy")
 """Which slices: all, those with tumor alone, those without alone."""
 
 
-class CutSlicesd(Transform):
+class CutSlicesd(ShowsParameters, Transform):
     """Cut ``image`` `(C, X, Y, Z)` in [-1, 1] into ``slices`` `(N, S, H, W)`, float16, background exactly -1.
 
     Beside them come ``numbers`` (the slices' own) and ``tumor`` (whether each shows any), lists of N; the volumes

@@ -17,6 +17,7 @@ import torch
 
 from mrsynth.errors import UserError
 from mrsynth.metrics.samples import image_batches
+from mrsynth.representation import ShowsParameters
 
 PERIODS = (2, 4, 8)
 """Pixels after which the patterns of the last, the second last and the third last doubling repeat."""
@@ -33,7 +34,7 @@ NOTHING = 1e-20
 """Mean power of images in [-1, 1] that do not vary, but by rounding."""
 
 
-class PowerSpectrum:
+class PowerSpectrum(ShowsParameters):
     """Mean power spectrum of images that arrive in batches, over images and channels, in float64.
 
     Each channel is cut to a multiple of 8 pixels (about its center), so that the frequencies stand on the spectrum's

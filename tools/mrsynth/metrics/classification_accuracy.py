@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
 from mrsynth.errors import UserError
 from mrsynth.metrics.summary import mean_sd
+from mrsynth.representation import ShowsParameters
 
 SIDE = 64
 """Pixels along each edge of what the classifier sees."""
@@ -25,7 +26,7 @@ SIDE = 64
 BATCH = 48
 
 
-class ClassificationAccuracyScore:
+class ClassificationAccuracyScore(ShowsParameters):
     """Balanced accuracy of a network trained on real images, on real ones that it has not seen and on synthetic ones.
 
     Haarburger 2019 makes patches of a class to train such a classifier (section 1). From 0 to 1; chance is 1 / classes.

@@ -10,6 +10,8 @@ from monai.metrics import CumulativeIterationMetric
 from monai.metrics.regression import compute_ssim_and_cs
 from torch.nn import functional as F
 
+from mrsynth.representation import ShowsParameters
+
 WINDOW = 7
 """Side of SSIM's window in voxels; Gaussian of 1.5 voxels."""
 
@@ -55,7 +57,7 @@ def fidelity(
     return result
 
 
-class BrainSSIM(CumulativeIterationMetric):
+class BrainSSIM(ShowsParameters, CumulativeIterationMetric):
     """SSIM inside the brain, mean over sequences, for MONAI's evaluators: `(C, X, Y, Z)` images in [-1, 1].
 
     The brain is where the truth is not background, which is exactly -1 in every sequence.

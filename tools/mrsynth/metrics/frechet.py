@@ -25,9 +25,10 @@ from scipy.stats import linregress
 
 from mrsynth.errors import UserError
 from mrsynth.metrics.samples import FeatureMatrix, feature_matrix, feature_pair, same_width
+from mrsynth.representation import ShowsParameters
 
 
-class GaussianStatistics:
+class GaussianStatistics(ShowsParameters):
     """Mean and covariance of features that arrive in batches, in float64.
 
     Batches are kept as they are until there are more images than features, and then folded into a mean and a matrix of

@@ -18,6 +18,7 @@ import torch
 from monai.metrics import CumulativeIterationMetric, compute_dice, compute_hausdorff_distance
 
 from mrsynth.conventions import LABELS, REGIONS
+from mrsynth.representation import ShowsParameters
 
 MEASURES = ("dice", "hd95", "sensitivity", "precision")
 """The measures of each region."""
@@ -70,7 +71,7 @@ def to_label(classes: torch.Tensor) -> torch.Tensor:
     return torch.tensor(LABELS, dtype=torch.uint8, device=classes.device)[classes.long()]
 
 
-class RegionDice(CumulativeIterationMetric):
+class RegionDice(ShowsParameters, CumulativeIterationMetric):
     """Dice of each region, for MONAI's evaluators: logits `(4, X, Y, Z)` against class indices `(1, X, Y, Z)`.
 
     The aggregate is the mean over subjects and regions, by which the best epoch is chosen.

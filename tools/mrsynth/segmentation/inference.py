@@ -15,6 +15,7 @@ from monai.transforms import Transform
 from tqdm import tqdm
 
 from mrsynth.metrics import to_label
+from mrsynth.representation import ShowsParameters
 from mrsynth.training import ResultWriter
 from mrsynth.transforms import check_grid_name, header_of, to_native, write_nifti
 from mrsynth.transforms.geometry import as_array
@@ -23,7 +24,7 @@ CERTAIN = 20.0
 """Logit of the background where a network has no say; the other classes have 0 there."""
 
 
-class LogitsToLabeld(Transform):
+class LogitsToLabeld(ShowsParameters, Transform):
     """The network's logits as a tumor label, on the native or the training grid.
 
     Where the two grids differ in voxel size, probabilities are interpolated and the most probable class is taken

@@ -10,8 +10,8 @@ from typing import Any
 
 from mrsynth.errors import UserError
 from mrsynth.study.definitions import Row
+from mrsynth.study.engine import Outcome, say
 from mrsynth.study.plan import SCORES
-from mrsynth.study.runner import Outcome, say
 from mrsynth.study.scores import read_scores
 from mrsynth.study.steps import Step
 from mrsynth.study.subjects import Fold

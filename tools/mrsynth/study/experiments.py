@@ -20,7 +20,7 @@ from mrsynth.files import atomic_path, sha256, slug, write_csv
 from mrsynth.images import ContactSheet, read_images
 from mrsynth.metrics import mean_sd_text
 from mrsynth.metrics.realism import PAIRS
-from mrsynth.study.runner import Runner
+from mrsynth.study.engine import Engine
 from mrsynth.study.steps import Step, refuse_other_definition
 from mrsynth.training import check_writable
 
@@ -49,7 +49,8 @@ class Experiments:
         options: of every training, such as ``dataset_dir`` and ``max_epochs``; an experiment's own go before them.
         evaluate_options: of every evaluation, such as ``count`` and ``section``.
         rows: names of the experiments wanted; None: all.
-        parallel: processes at once.
+        parallel: steps at once: processes of this machine, or jobs of a cluster.
+        cluster: None for this machine, or arguments of ``dask_jobqueue.SLURMCluster``.
 
     Raises:
         UserError: no such experiment, two of one name, or a config that is not there.
@@ -64,6 +65,7 @@ class Experiments:
         evaluate_options: Mapping[str, Any],
         rows: Sequence[str] | None = None,
         parallel: int = 1,
+        cluster: Mapping[str, Any] | None = None,
     ) -> None:
         names = [entry["name"] for entry in table]
         wanted = names if rows is None else list(rows)
@@ -72,6 +74,7 @@ class Experiments:
         if len({slug(name) for name in names}) < len(names):
             raise UserError("experiments of different names", str(names), "table", "rename one")
         self.root, self.folder, self.parallel = Path(bundle_root), Path(output_dir).absolute(), parallel
+        self.cluster = cluster
         self.options, self.evaluate_options = dict(options), dict(evaluate_options)
         self.table = [entry for entry in table if entry["name"] in wanted]
 
@@ -106,7 +109,7 @@ class Experiments:
         check_writable(self.folder)
         steps = self.steps()
         refuse_other_definition(steps)
-        outcomes = Runner(steps, self.folder, self.parallel).run()
+        outcomes = Engine(steps, self.folder, self.parallel, cluster=self.cluster).run()
         failed = [f"{name}\n{outcome.reason}" for name, outcome in outcomes.items() if outcome.status == "failed"]
         well = {name for name, outcome in outcomes.items() if outcome.status in ("done", "kept")}
         complete = [e["name"] for e in self.table if all(f"{e['name']}: {kind}" in well for kind in OUTPUTS)]

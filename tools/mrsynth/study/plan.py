@@ -143,7 +143,6 @@ class Plan:
             outputs=(WEIGHTS,),
             work=generator_work(generator, fold),
             resumable=True,
-            shared=True,
         )
         return replace(step, after=partial(refuse_foreign_weights, folder / WEIGHTS, fold))
 
@@ -171,7 +170,6 @@ class Plan:
             outputs=("synthetic/datalist.json",),
             needs=() if training is None else (training,),
             work=count,
-            shared=True,
         )
         options = {**step.options, "count": count}  # no part of the definition: more of the same is as good
         made = folder / "synthetic" / "datalist.json"

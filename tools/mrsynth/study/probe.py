@@ -12,7 +12,7 @@ from typing import Any
 
 from mrsynth.errors import UserError
 from mrsynth.manifest import write_datalist
-from mrsynth.study.runner import environment, say
+from mrsynth.study.engine import environment, say
 from mrsynth.study.steps import Step, tail
 from mrsynth.study.subjects import Fold
 

@@ -61,7 +61,6 @@ class Step:
         work: optimization steps, subjects: whatever its time is proportional to. A step that has done more of the
             same is complete, too.
         resumable: a training, which a killed process leaves to be continued with ``--resume``.
-        shared: other rows use it, perhaps in another process.
         part: the cell of the study, for a segmenter's steps.
         before: called just before it starts.
         after: called when its outputs are there.
@@ -80,7 +79,6 @@ class Step:
     needs: tuple[str, ...] = ()
     work: float = 1
     resumable: bool = False
-    shared: bool = False
     part: Part | None = None
     before: Callable[[], object] | None = None
     after: Callable[[], object] | None = None

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mrsynth.checks import whole_number
 from mrsynth.errors import UserError
 from mrsynth.files import write_json
 from mrsynth.study.collecting import collect, failures, provenance
@@ -27,9 +28,9 @@ from mrsynth.study.definitions import (
     parse_rows,
     select,
 )
+from mrsynth.study.engine import PROGRAM, Engine, Outcome, locked, refuse_running, say
 from mrsynth.study.plan import Plan
 from mrsynth.study.probe import probe as short_runs
-from mrsynth.study.runner import PROGRAM, Outcome, Runner, locked, refuse_running, say
 from mrsynth.study.steps import Step, plain, refuse_other_definition
 from mrsynth.study.subjects import (
     Fold,
@@ -65,9 +66,10 @@ class Study:
         baseline: name of the row to beat.
         published: whose the rows' published figures are: ``name``, and the ``segmenters`` beside whose own figures they
             stand (left out: all).
-        parallel: processes at once.
+        parallel: steps at once: processes of this machine, or jobs of a cluster.
+        cluster: None for this machine, or arguments of ``dask_jobqueue.SLURMCluster``.
         dry_run: show the plan, and write nothing into the folder.
-        probe: whether a dry run may time short trainings where nothing is known yet.
+        probe: whether a dry run times short trainings where nothing is known yet, which takes minutes.
         program: words of the program that runs a bundle.
 
     Raises:
@@ -94,8 +96,9 @@ class Study:
         baseline: str | None = None,
         published: Mapping[str, Any] | None = None,
         parallel: int = 1,
-        dry_run: bool | str = False,
-        probe: bool | str = True,
+        cluster: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        probe: bool = False,
         program: Sequence[str] = PROGRAM,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
@@ -104,9 +107,9 @@ class Study:
         self.dataset_dir, self.datalist = dataset_dir, datalist
         self.split, self.index_options = dict(split or {}), dict(index_options or {})
         self.folds, self.seeds = folds, [seeds] if isinstance(seeds, int) else list(seeds)
-        self.max_iterations = _whole("max_iterations", max_iterations)
-        self.parallel = _whole("parallel", parallel)
-        self.dry_run, self.probe = _flag("dry_run", dry_run), _flag("probe", probe)
+        self.max_iterations = whole_number("max_iterations", max_iterations, 1)
+        self.parallel = whole_number("parallel", parallel, 1)
+        self.cluster, self.dry_run, self.probe = cluster, dry_run, probe
         self.program = tuple(program)
         base = Path(root).expanduser().absolute()
         self.generators = parse(Generator, generators, base)
@@ -153,15 +156,15 @@ class Study:
             refuse_running(steps)
             for fold in folds:
                 write_fold(plan.fold_datalist(fold), fold)
-            runner = Runner(steps, self.folder, self.parallel, self.program, timing)
+            engine = Engine(steps, self.folder, self.parallel, self.program, timing, self.cluster)
             try:
-                runner.run()
+                engine.run()
             except UserError as error:
                 stopped = error
             except KeyboardInterrupt:
                 say("\nStopped, and all that was running with it. The same command goes on from here.")
                 raise SystemExit(130) from None
-            outcomes, wall = runner.outcomes, time.monotonic() - began
+            outcomes, wall = engine.outcomes, time.monotonic() - began
             self.report(folds, steps, everything, outcomes, wall, stopped)
         if stopped is not None:
             raise stopped
@@ -269,7 +272,8 @@ class Study:
         say(f"\n{len(steps)} steps, {len(todo)} to do; trainings: {counts}; evaluations: {kinds.count('evaluate')}")
         rest = timing.rest(todo, self.parallel)
         if rest is None:
-            say("time: unknown until the first has ended of: " + ", ".join(sorted(_unknown(todo, timing))))
+            names = ", ".join(sorted({step.kind for step in todo if timing.seconds(step) is None}))
+            say(f"time: unknown until one of each kind has run: {names}. To time short runs, add --probe true")
         elif todo:
             say(f"time: about {roughly(rest)} with {self.parallel} at once, {source}")
 
@@ -300,7 +304,7 @@ class Study:
         study = {
             "config": self.config,
             **provenance({step.name: step for step in (*everything, *steps)}.values()),
-            "steps": [_told(step, outcomes.get(step.name, Outcome("not run"))) for step in steps],
+            "steps": [_step_record(step, outcomes.get(step.name, Outcome("not run"))) for step in steps],
             "failed": failures(steps, outcomes) + found.failed,
             "stopped": None if stopped is None else str(stopped).strip(),
             "max_iterations": self.max_iterations,
@@ -322,28 +326,10 @@ class Study:
         say(f"\nMade:\n  report  {self.folder / 'study.html'}")
 
 
-def _told(step: Step, outcome: Outcome) -> dict[str, Any]:
+def _step_record(step: Step, outcome: Outcome) -> dict[str, Any]:
     return {
         "step": step.name,
         "status": outcome.status,
         "seconds": round(outcome.seconds, 1),
         "log": str(step.log),
     }
-
-
-def _unknown(steps: Iterable[Step], timing: Timing) -> set[str]:
-    return {step.kind for step in steps if timing.seconds(step) is None}
-
-
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UserError("a whole number, 1 or more", repr(value), name, "correct it")
-    return value
-
-
-def _flag(name: str, value: Any) -> bool:
-    """A yes or no; the command line gives it as a word."""
-    words = {"true": True, "false": False}
-    if str(value).lower() not in words:
-        raise UserError("true or false", repr(value), name, "give one of them")
-    return words[str(value).lower()]

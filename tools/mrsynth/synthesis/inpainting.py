@@ -11,6 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 from mrsynth.transforms import check_millimeters, soften
 from mrsynth.transforms.geometry import as_array
 
@@ -18,7 +19,7 @@ OWN_TUMOR = ("replace", "keep")
 """What happens to the recipient's own tumor: healthy tissue replaces it, or it stays."""
 
 
-class InpaintingWeightd(Transform):
+class InpaintingWeightd(ShowsParameters, Transform):
     """The share that the generator has in each voxel: 1 on the inpainted tumors, 0 from a soft edge on.
 
     The item brings ``laid`` (the donor's label) and ``own_label`` (the recipient's) on the grid that is written. It is

@@ -12,6 +12,7 @@ from monai.transforms import Transform
 from scipy import ndimage
 
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 from mrsynth.transforms import check_grid_name, coverage, to_native
 from mrsynth.transforms.geometry import as_array
 
@@ -50,7 +51,7 @@ def from_int16(voxels: np.ndarray) -> np.ndarray:
     return np.where(voxels == 0, np.float32(-1), values)
 
 
-class OwnScaled(Transform):
+class OwnScaled(ShowsParameters, Transform):
     """An image in its recipient's own scale as it is written: int16, zero outside the brain, at least 1 inside.
 
     Args:
@@ -81,7 +82,7 @@ class OwnScaled(Transform):
         return item
 
 
-class RestoreImaged(Transform):
+class RestoreImaged(ShowsParameters, Transform):
     """The generator's image as it is written: int16, zero outside the brain, on the native or the training grid.
 
     On the way back each native voxel is interpolated linearly between voxels of the brain alone, so that the

@@ -13,13 +13,14 @@ from scipy import ndimage
 
 from mrsynth.checks import number
 from mrsynth.conventions import CORE, EDEMA, ENHANCING
+from mrsynth.representation import ShowsParameters
 from mrsynth.transforms.geometry import as_array
 
 REACH = 3
 """Voxels beyond a class within which its shift fades out."""
 
 
-class TumorVarietyd(Transform):
+class TumorVarietyd(ShowsParameters, Transform):
     """Shift the intensities of each tumor class and sequence at random, evenly and by a smooth field.
 
     Both draws are normal and follow from ``seed`` and the subject's ``number`` alone. A class fades into its neighbors

@@ -10,9 +10,10 @@ import torch
 from monai.inferers import Inferer, SimpleInferer
 
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 
 
-class Precision:
+class Precision(ShowsParameters):
     """Autocast and gradient scaling of a run.
 
     Args:
@@ -64,7 +65,7 @@ def common(precisions: Sequence[Precision]) -> Precision:
     return next((precision for precision in precisions if precision.name == "none"), precisions[0])
 
 
-class PrecisionInferer(Inferer):
+class PrecisionInferer(ShowsParameters, Inferer):
     """Another inferer at a chosen precision; the result is float32.
 
     Args:

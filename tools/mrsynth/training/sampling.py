@@ -22,6 +22,7 @@ from mrsynth import __version__
 from mrsynth.errors import UserError
 from mrsynth.files import atomic_path
 from mrsynth.home import cache_home
+from mrsynth.representation import ShowsParameters
 from mrsynth.training.distributed import rank, world_size
 
 
@@ -56,7 +57,7 @@ class Draw(NamedTuple):
     turn: int = 0
 
 
-class SeededSampler(Sampler):
+class SeededSampler(ShowsParameters, Sampler):
     """Each epoch every item once, shuffled by (seed, epoch); each rank of a distributed run gets its own share.
 
     Args:

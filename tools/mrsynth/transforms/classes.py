@@ -13,13 +13,14 @@ from monai.transforms import MapTransform
 
 from mrsynth.conventions import LABELS
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 from mrsynth.transforms.geometry import as_array
 
 INDEX = np.full(256, 255, dtype=np.uint8)
 INDEX[list(LABELS)] = np.arange(len(LABELS))
 
 
-class LabelClassesd(MapTransform):
+class LabelClassesd(ShowsParameters, MapTransform):
     """Replace label values by class indices: 0 background, 1 core, 2 edema, 3 enhancing.
 
     Args:

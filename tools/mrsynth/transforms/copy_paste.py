@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from mrsynth.checks import number
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 from mrsynth.transforms.geometry import as_array, bounding_box, resample
 from mrsynth.transforms.transplant import brain_map, transplant
 
@@ -42,7 +43,7 @@ class Volumes(NamedTuple):
         return cls(image, label[0], brain[0] > 0, as_array(item["image"].affine))
 
 
-class CopyPasted(Transform):
+class CopyPasted(ShowsParameters, Transform):
     """Lay the tumor of ``donor`` (an item with the same keys) in a recipient's ``image`` and ``label``.
 
     Both are replaced: see :func:`copy_paste`. The recipient's own tumor stays where it is, so that ``label`` is the

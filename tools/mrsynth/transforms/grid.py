@@ -13,6 +13,7 @@ from monai.transforms import MapTransform
 from monai.utils import ensure_tuple_rep
 
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 from mrsynth.transforms.geometry import INTERPOLATORS, as_array, bounding_box, box_grid, resample
 
 GRIDS = ("native", "training")
@@ -30,7 +31,7 @@ def check_grid_name(grid: str) -> str:
     return grid
 
 
-class CropResampled(MapTransform):
+class CropResampled(ShowsParameters, MapTransform):
     """Cut a box out of the volume and resample it to ``spatial_size``; the affine follows.
 
     The native grid is kept in the item under ``native`` (``shape`` and ``affine``), so that what is made on the

@@ -13,10 +13,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 from mrsynth.transforms.geometry import as_array
 
 
-class BrainMaskd(MapTransform):
+class BrainMaskd(ShowsParameters, MapTransform):
     """Write the brain mask of a skull-stripped image: the voxels at which any sequence is not zero.
 
     Args:
@@ -50,7 +51,7 @@ class BrainMaskd(MapTransform):
         return item
 
 
-class RescaleInsideBraind(MapTransform):
+class RescaleInsideBraind(ShowsParameters, MapTransform):
     """Map each sequence's intensities inside the brain linearly to [-1, 1]; outside is exactly -1.
 
     Args:
@@ -117,7 +118,7 @@ class RescaleInsideBraind(MapTransform):
         return item
 
 
-class NormalizeInsideBraind(MapTransform):
+class NormalizeInsideBraind(ShowsParameters, MapTransform):
     """Shift and scale each sequence to mean 0 and standard deviation 1 inside the brain; outside is exactly 0.
 
     MONAI's ``NormalizeIntensityd(nonzero=True)`` takes each channel's own non-zero voxels, which differ from sequence

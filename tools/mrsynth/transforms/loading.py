@@ -17,9 +17,10 @@ from mrsynth.conventions import SEQUENCES
 from mrsynth.errors import UserError
 from mrsynth.manifest.background import NoBackground, zero_background
 from mrsynth.manifest.check import read_volume
+from mrsynth.representation import ShowsParameters
 
 
-class LoadSubjectd(MapTransform):
+class LoadSubjectd(ShowsParameters, MapTransform):
     """Load ``image`` (a list of files, one per sequence, or one 4D file) and ``label``.
 
     The item's own ``channels`` (which channel of a 4D file is which of :data:`~mrsynth.conventions.SEQUENCES`)

@@ -20,6 +20,7 @@ from sklearn.cluster import KMeans
 
 from mrsynth.conventions import CORE, EDEMA, ENHANCING, LABELS, SEQUENCES
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 from mrsynth.transforms.geometry import as_array
 
 BRAIN = 1
@@ -36,7 +37,7 @@ CONDITIONS: dict[str, tuple[int, ...]] = {
 IS_LABEL = np.isin(np.arange(256), LABELS)
 
 
-class TissueClassesd(MapTransform):
+class TissueClassesd(ShowsParameters, MapTransform):
     """Classes of healthy tissue from t1, t2 and flair inside the brain, without another tool (Shin 2018's idea).
 
     K-means with three centers, begun where radiology puts them: CSF dark on t1 and flair and bright on t2, gray
@@ -119,7 +120,7 @@ def fill_tumor(classes: np.ndarray, brain: np.ndarray, tumor: np.ndarray) -> np.
     return filled.astype(np.uint8)
 
 
-class SemanticLabeld(MapTransform):
+class SemanticLabeld(ShowsParameters, MapTransform):
     """Semantic label of a tumor label laid on a brain.
 
     Args:
@@ -165,7 +166,7 @@ class SemanticLabeld(MapTransform):
         return item
 
 
-class EncodeSemanticd(MapTransform):
+class EncodeSemanticd(ShowsParameters, MapTransform):
     """Semantic label as the channels a network takes: one-hot, or one channel of the values themselves.
 
     Args:

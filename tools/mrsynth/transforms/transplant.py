@@ -11,10 +11,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandomizableTransform
 
 from mrsynth.errors import UserError
+from mrsynth.representation import ShowsParameters
 from mrsynth.transforms.geometry import as_array, bounding_box, box_map, resample
 
 
-class TumorTransplantd(RandomizableTransform, MapTransform):
+class TumorTransplantd(ShowsParameters, RandomizableTransform, MapTransform):
     """Lay the tumor label of a donor on the brain of the recipient; what falls outside the brain is removed.
 
     The item brings its own pool: ``donors``, a sequence of items (with ``subject``, label and brain mask) to draw

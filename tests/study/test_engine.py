@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from mrsynth.errors import UserError
-from mrsynth.study.runner import environment
+from mrsynth.study.engine import environment
 from mrsynth.study.steps import tail
 
 ROW = "rows/real/net/fold_0/seed_0"

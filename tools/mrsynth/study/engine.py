@@ -1,0 +1,452 @@
+"""Running the steps of a study on Dask: each step is a process of its own, several run at once, and none runs twice.
+
+Dask keeps the graph, gives steps to workers, and reaches a cluster. On one machine its workers are threads of this
+process: no service and no open port. On Slurm each worker is a job (``dask_jobqueue.SLURMCluster``).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, WorkerPlugin, as_completed, get_worker
+from filelock import FileLock, Timeout
+
+from mrsynth.errors import UserError
+from mrsynth.files import unwritable
+from mrsynth.study.steps import BEGUN, LOCK, Step, hashes, tail
+from mrsynth.study.subjects import Leak
+from mrsynth.study.timing import Timing, roughly
+
+PROGRAM = (sys.executable, "-m", "monai.bundle", "run")
+EVENTS = "mrsynth-study"
+"""Topic of the messages from workers."""
+
+PATIENCE = 10.0
+"""Seconds that a process is given to end before it is killed."""
+
+ATTEMPTS = 1000
+"""How often a step may lose its worker, for instance to a job's time limit, before Dask gives it up."""
+
+_RUNNING: dict[str, subprocess.Popen] = {}
+"""Processes of this machine's workers, by step."""
+
+_STOPPING = threading.Event()
+"""Set while a study ends: no worker of this machine starts a further step."""
+
+
+@dataclass
+class Outcome:
+    """What became of a step.
+
+    Attributes:
+        status: ``done`` now, ``kept`` from before, ``failed``, or ``skipped`` because a step that it needs failed.
+        seconds: how long it took, whenever it ran.
+        reason: the last lines of its log, or what else went wrong.
+        cause: the step that failed, where it is another.
+        error: ends the study.
+    """
+
+    status: str
+    seconds: float = 0.0
+    reason: str = ""
+    cause: str = ""
+    error: UserError | None = None
+
+
+@dataclass
+class Engine:
+    """Runs steps in an order that serves their needs.
+
+    Args:
+        steps: each after those that it needs.
+        folder: of the study.
+        parallel: steps at once. On this machine each has its share of the cores, and one GPU where there are several.
+        program: words of the program whose arguments the steps' commands are.
+        timing: for the estimates; it learns from the steps that end.
+        cluster: None for this machine, or the arguments of ``dask_jobqueue.SLURMCluster``: each job runs one step at a
+            time.
+    """
+
+    steps: Sequence[Step]
+    folder: Path
+    parallel: int = 1
+    program: Sequence[str] = PROGRAM
+    timing: Timing = field(default_factory=Timing)
+    cluster: Mapping[str, Any] | None = None
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def run(self) -> dict[str, Outcome]:
+        """Run what is not complete, and return what became of each step.
+
+        A step that fails is noted with its log, and steps that need it are skipped; the others go on.
+
+        Raises:
+            UserError: test subjects in a training, a config or script that changed meanwhile, or a step that a process
+                of a killed study still works on. All processes are ended; ``outcomes`` hold what was done until then.
+            KeyboardInterrupt: the user stops the study. All processes are ended.
+        """
+        for step in self.steps:
+            needed = [self.outcomes.get(name) for name in step.needs]
+            if all(need and need.status == "kept" for need in needed) and (record := step.record()):
+                self.outcomes[step.name] = Outcome("kept", record["seconds"])
+        pending = [step for step in self.steps if step.name not in self.outcomes]
+        if kept := len(self.outcomes):
+            say(f"{kept} of {len(self.steps)} steps are complete from before")
+        if pending:
+            with stopped_by_signals():
+                self._run(pending)
+        return self.outcomes
+
+    def _run(self, pending: Sequence[Step]) -> None:
+        self.total, self.started = len(pending), dict[str, float]()
+        workers = min(self.parallel, len(pending))
+        with ExitStack() as stack:
+            cluster = stack.enter_context(start_cluster(self.cluster, workers, self.folder / "slurm"))
+            client = stack.enter_context(Client(cluster, set_as_default=False))
+            stack.callback(end_processes)
+            client.register_plugin(EndProcesses(), name="mrsynth-end-processes")
+            client.subscribe_topic(EVENTS, lambda event: self._tell(event[1]))
+            futures: dict[str, Any] = {}
+            for number, step in enumerate(pending):
+                needs = {name: futures.get(name, self.outcomes.get(name)) for name in step.needs}
+                futures[step.name] = client.submit(
+                    run_step,
+                    *(step, needs, list(self.program), self.folder, workers if self.cluster is None else 0),
+                    key=f"{step.key}-{step.name}",
+                    priority=-number,
+                    resources={"step": 1},
+                    pure=False,
+                )
+            names = {future.key: name for name, future in futures.items()}
+            for future, outcome in as_completed(list(futures.values()), loop=client.loop, with_results=True):
+                self._note(names[future.key], outcome, pending)
+                if outcome.error is not None:
+                    self._note_skipped(pending)
+                    raise outcome.error
+
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        """Show a worker's message."""
+        if event["kind"] == "waiting":
+            say(f"waiting for another study in this folder: {event['step']}")
+        elif event["kind"] == "anew":
+            say(f"done anew, since what it is made from has changed: {event['step']}")
+        else:
+            self.started[event["step"]] = time.monotonic()
+            again = " (going on)" if event["resumed"] else ""
+            say(f"[{len(self.started)} of {self.total}] {event['step']}{again}")
+
+    def _note(self, name: str, outcome: Outcome, pending: Sequence[Step]) -> None:
+        """Keep an outcome, and show it with an estimate of the time that is left."""
+        self.outcomes[name] = outcome
+        step = next(step for step in pending if step.name == name)
+        if outcome.status == "failed":
+            shown = "\n".join(f"    {text}" for text in outcome.reason.splitlines())
+            say(f"FAILED after {roughly(outcome.seconds)}: {name}\n    log: {step.log}\n{shown}")
+        elif outcome.status == "done":
+            self.timing.learn([step.record() or {"resumed": True}])
+            left = [step for step in pending if step.name not in self.outcomes]
+            passed = {name: time.monotonic() - began for name, began in self.started.items()}
+            seconds = self.timing.rest(left, self.parallel, passed)
+            rest = (
+                f"; the rest in about {roughly(seconds)}" if seconds else "" if seconds == 0 else "; the rest: unknown"
+            )
+            say(f"done in {roughly(outcome.seconds)}: {name}{rest}")
+        else:
+            self.total -= 1
+
+    def _note_skipped(self, pending: Sequence[Step]) -> None:
+        """Steps that need a failed one, in a study that ends early."""
+        for step in pending:
+            needed = {name: self.outcomes.get(name) for name in step.needs}
+            if step.name not in self.outcomes and (lost := skipped(needed)):
+                self.outcomes[step.name] = lost
+
+
+def run_step(
+    step: Step, needs: Mapping[str, Outcome | None], program: Sequence[str], folder: Path, slots: int
+) -> Outcome:
+    """Run one step in a process of its own, unless it is complete. Called in a Dask worker.
+
+    Args:
+        step: to run.
+        needs: outcomes of the steps that it needs, by name.
+        program: words of the program.
+        folder: of the study.
+        slots: workers on this machine that share its cores and GPUs; 0 where a cluster has given this worker its own.
+
+    Returns:
+        What became of it. Failures are returned, not raised, so that other steps go on.
+    """
+    worker = get_worker()
+
+    def tell(kind: str, **more: Any) -> None:
+        worker.log_event(EVENTS, {"kind": kind, "step": step.name, **more})
+
+    if lost := skipped(needs):
+        return lost
+    if _STOPPING.is_set():
+        return Outcome("failed", reason="the study was stopped")
+    seconds = 0.0
+    try:
+        with held(step, lambda: tell("waiting")):
+            if record := step.record():  # another study has done it, or what it needs was done anew and is the same
+                return Outcome("kept", record["seconds"])
+            try:
+                step.refuse_running()
+                step.refuse_changed_sources()
+            except UserError as error:
+                return Outcome("failed", 0.0, str(error), error=error)
+            if step.before is not None:
+                step.before()
+            if step.stale:
+                tell("anew")
+                step.clear()
+            resumed = step.begun and step.resumable
+            command = [*program, *step.command, *(["--resume", "True"] if resumed else [])]
+            inputs = hashes(step.inputs, folder)
+            slot = worker.name if isinstance(worker.name, int) else 0
+            tell("started", resumed=resumed)
+            began = time.monotonic()
+            status = run_process(step, command, inputs, environment(slots, slot))
+            seconds = time.monotonic() - began
+            if status != 0:
+                how = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
+                return Outcome("failed", seconds, f"{how}\n{tail(step.log)}")
+            if missing := [name for name in step.outputs if not (step.folder / name).is_file()]:
+                reason = f"ended well, but without {', '.join(missing)}\n{tail(step.log)}"
+                return Outcome("failed", seconds, reason)
+            if step.after is not None:
+                step.after()
+            step.finish(command, seconds, resumed, inputs)
+            return Outcome("done", seconds)
+    except UserError as error:
+        return Outcome("failed", seconds, str(error), error=error if isinstance(error, Leak) else None)
+
+
+def run_process(step: Step, command: Sequence[str], inputs: Mapping[str, str], environ: Mapping[str, str]) -> int:
+    """Run a command with its output in the step's log; returns its exit status."""
+    with open(step.log, "ab") as log:
+        log.write(f"$ {shlex.join(command)}\n".encode())
+        log.flush()
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # so that it can be ended with all the processes that it starts
+        )
+    _RUNNING[step.name] = process
+    try:
+        step.begin(process.pid, inputs)
+        return process.wait()
+    finally:
+        _RUNNING.pop(step.name, None)
+
+
+def skipped(needs: Mapping[str, Outcome | None]) -> Outcome | None:
+    """The outcome of a step that cannot run because one that it needs has failed; None where it can."""
+    for name, outcome in needs.items():
+        if outcome is not None and outcome.status in ("failed", "skipped"):
+            cause = outcome.cause or name
+            return Outcome("skipped", reason=f"needs: {cause}", cause=cause)
+    return None
+
+
+@contextmanager
+def start_cluster(options: Mapping[str, Any] | None, workers: int, logs: Path) -> Iterator[Any]:
+    """A Dask cluster of ``workers`` that each run one step at a time: threads of this process, or jobs of Slurm.
+
+    Args:
+        options: arguments of ``dask_jobqueue.SLURMCluster``; None for threads of this process.
+        workers: their number.
+        logs: folder of the jobs' output, unless ``options`` name another ``log_directory``.
+
+    Raises:
+        UserError: ``dask_jobqueue`` is not installed, or refuses the options.
+    """
+    _STOPPING.clear()
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": ATTEMPTS}))
+        if options is None:
+            yield stack.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=False,
+                    memory_limit=0,
+                    resources={"step": 1},
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+            return
+        try:
+            from dask_jobqueue import SLURMCluster
+        except ImportError as error:
+            raise UserError(
+                "dask_jobqueue, which submits jobs to Slurm", "not installed", "cluster", "pip install 'mrsynth[slurm]'"
+            ) from error
+        extra = ["--resources", "step=1", *options.get("worker_extra_args", [])]
+        given = {"cores": 1, "processes": 1, "nanny": False, "memory": "4GB", "log_directory": str(logs), **options}
+        given["worker_extra_args"] = extra
+        try:
+            cluster = stack.enter_context(SLURMCluster(**given, scheduler_options={"dashboard": False}))
+        except (TypeError, ValueError) as error:
+            do = "see docs/how-to/slurm.md for the arguments"
+            raise UserError("arguments of dask_jobqueue.SLURMCluster", str(error), "cluster", do) from error
+        cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)  # a job that ends early is replaced
+        yield cluster
+
+
+def environment(slots: int, slot: int = 0) -> dict[str, str]:
+    """The environment of a step's process: its share of the cores as threads, unless the user sets OMP_NUM_THREADS, and
+    one GPU where there are several.
+
+    Args:
+        slots: processes that share this machine; 0 for one that has been given its own cores and GPUs.
+        slot: number of this one.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found = {"OMP_NUM_THREADS": str(max(1, cores // max(1, slots)))} | os.environ
+    if slots > 1 and (gpus := visible_gpus()):
+        found["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    return found
+
+
+def visible_gpus() -> list[str]:
+    """GPUs that a process may use, as CUDA_VISIBLE_DEVICES names them; empty where there is one at most."""
+    import torch
+
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(n) for n in range(torch.cuda.device_count())] if chosen is None else chosen.split(",")
+    return names if len(names) > 1 else []
+
+
+def say(text: str) -> None:
+    """One line on the screen, at once."""
+    print(text, flush=True)
+
+
+def end_processes() -> None:
+    """End the processes of this machine's workers, with all that they have started."""
+    _STOPPING.set()
+    processes = list(_RUNNING.values())
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    deadline = time.monotonic() + PATIENCE
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
+        _signal(process, signal.SIGKILL)  # whatever of its group is left
+        process.wait()
+
+
+class EndProcesses(WorkerPlugin):
+    """A worker that closes, since the study is gone or its job is cancelled, ends its process first."""
+
+    def teardown(self, worker: Any) -> None:
+        """Called by Dask."""
+        end_processes()
+
+
+def _signal(process: subprocess.Popen, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)  # its own session, so its group has its number
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let the signals that end a program raise KeyboardInterrupt, so that nothing is left running."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [signal.SIGTERM, signal.SIGHUP] if hasattr(signal, "SIGHUP") else [signal.SIGTERM]
+    before: list[tuple[int, Any]] = [(n, signal.signal(n, stop)) for n in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+@contextmanager
+def held(step: Step, waiting: Callable[[], object]) -> Iterator[None]:
+    """Hold a step's folder, which is made; another study that holds it is waited for.
+
+    Args:
+        step: to hold.
+        waiting: called once where it has to wait.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        step.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(step.folder / LOCK)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lock.acquire(timeout=0))
+            except Timeout:
+                waiting()
+                while not lock.is_locked and not _STOPPING.is_set():
+                    with suppress(Timeout):
+                        stack.enter_context(lock.acquire(timeout=1))
+            yield
+    except OSError as error:
+        raise unwritable(step.folder, error) from error
+
+
+def refuse_running(steps: Sequence[Step]) -> None:
+    """Refuse to start where a process of a killed study still works on one of the steps.
+
+    A step that a live study holds is not refused: it is waited for.
+
+    Raises:
+        UserError: naming the step and the process.
+    """
+    for step in steps:
+        if (step.folder / BEGUN).is_file():
+            with suppress(Timeout), FileLock(step.folder / LOCK, timeout=0):
+                step.refuse_running()
+
+
+@contextmanager
+def locked(folders: Mapping[str, Path]) -> Iterator[None]:
+    """Hold the folders of rows, by name, for as long as the block runs.
+
+    Raises:
+        UserError: another study holds one.
+    """
+    with ExitStack() as stack:
+        for name, folder in folders.items():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(folder / LOCK, timeout=0))
+            except Timeout as error:
+                raise UserError(
+                    "a row on which no other study works",
+                    f"two studies started in the same folder: row {name!r} is held by another",
+                    folder,
+                    "wait for it, give each study its own rows (--rows), or another output_dir",
+                ) from error
+            except OSError as error:
+                raise unwritable(folder, error) from error
+        yield
