@@ -129,18 +129,23 @@ def on_page_markdown(markdown: str, page, **_: object) -> str:
     folder = Path(page.file.abs_src_path).parent
 
     def resolved(match: re.Match[str]) -> str:
-        path = (folder / match[1]).resolve()
+        if match["fence"]:
+            return match[0]
+        path = (folder / match["link"]).resolve()
         if not path.exists():
-            raise PluginError(f"{source}: the link to {match[1]} leads nowhere")
+            raise PluginError(f"{source}: the link to {match['link']} leads nowhere")
         if path in EXAMPLES:
             path = path.with_suffix(".md")
+        elif path.parent.parent == PACKAGE and path.name == "__init__.py":
+            path = ROOT / "reference" / f"{path.parent.name}.md"
         elif path == ROOT / "data_manifest":
             path = ROOT / "docs" / "datasets.md"
         inside = ROOT / "docs" if path.is_relative_to(ROOT / "docs") else ROOT
         target = path.relative_to(inside)
-        return f"]({os.path.relpath(target, Path(source).parent)}{match[2]})"
+        return f"]({os.path.relpath(target, Path(source).parent)}{match['anchor']})"
 
-    return re.sub(r"\]\(([^)#\s:]+)((?:#[^)\s]*)?)\)", resolved, markdown)
+    fenced, link = r"^ *(?P<fence>`{3,}).*?^ *(?P=fence)$", r"\]\((?P<link>[^)#\s:]+)(?P<anchor>(?:#[^)\s]*)?)\)"
+    return re.sub(f"{fenced}|{link}", resolved, markdown, flags=re.DOTALL | re.MULTILINE)
 
 
 def dataset_cards() -> str:
