@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from mrsynth import logs
 from mrsynth.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,6 +70,12 @@ def entry(folder: Path, name: str, ending: str = ".nii.gz") -> dict:
     path = folder / name / name
     image = [f"{path}_{kind}{ending}" for kind in ("t1", "t1ce", "t2", "flair")]
     return {"subject": name, "image": image, "label": f"{path}_seg{ending}"}
+
+
+@pytest.fixture(autouse=True)
+def messages_on_standard_output():
+    """The package's messages appear as a command shows them."""
+    logs.configure()
 
 
 @pytest.fixture(scope="session", autouse=True)

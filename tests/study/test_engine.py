@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import psutil
 import pytest
 from filelock import FileLock
 
 from mrsynth.errors import UserError
-from mrsynth.study.engine import environment
+from mrsynth.study.engine import environment, start_cluster
 from mrsynth.study.steps import tail
 
 ROW = "rows/real/net/fold_0/seed_0"
@@ -34,7 +36,9 @@ def stamps(folder):
 def as_program(settings, path, **environment):
     """The study as a process of its own."""
     path.write_text(json.dumps(settings))
-    code = "import json, sys; from mrsynth.study import Study; Study(**json.load(open(sys.argv[1]))).run()"
+    code = (
+        "import json, sys, mrsynth; mrsynth.logs.configure(); mrsynth.study.Study(**json.load(open(sys.argv[1]))).run()"
+    )
     return subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -77,6 +81,12 @@ def test_a_study_runs_once_and_its_scores_are_all_there(study, bundles, capsys, 
     assert f"{ROW}/train.json" in record["inputs"] and f"{ROW}/train/models/model.pt" in record["outputs"]
     threads = max(1, len(os.sched_getaffinity(0)) // 2)
     assert f"with {threads} threads" in tail(folder / ROW / "train" / "log.txt")
+
+
+def test_a_study_on_this_machine_listens_to_no_other():
+    with start_cluster(None, 2, Path()):
+        listening = [c.laddr.ip for c in psutil.Process().net_connections() if c.status == psutil.CONN_LISTEN]
+    assert set(listening) <= {"127.0.0.1"}
 
 
 def test_threads_are_as_the_user_has_said(monkeypatch):

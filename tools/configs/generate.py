@@ -24,12 +24,14 @@ def generated() -> dict[Path, str]:
     loader = FileSystemLoader(HERE)
     environment = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     files = sorted(path for path in HERE.glob("*/*.json") if path.parent.name not in SHARED)
-    return {
+    texts = {
         BUNDLES / path.parent.name / "configs" / path.name: environment.get_template(
             path.relative_to(HERE).as_posix()
         ).render()
         for path in files
     }
+    logging = (HERE / "common" / "logging.conf").read_text(encoding="utf-8")
+    return texts | {BUNDLES / path.parent.name / "configs" / "logging.conf": logging for path in files}
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ _ROOMS = (
     "adversarial",
     "errors",
     "images",
+    "logs",
     "manifest",
     "metrics",
     "networks",

@@ -6,6 +6,7 @@ import sys
 
 import fire
 
+from mrsynth import logs
 from mrsynth.errors import UserError
 from mrsynth.images import compare
 from mrsynth.manifest import index, summary
@@ -47,6 +48,7 @@ def as_meant(word: str) -> str:
 
 def main() -> None:
     """Run the command that the arguments name. A user's error ends with its message and exit code 1."""
+    logs.configure()
     try:
         fire.Fire(COMMANDS, [as_meant(word) for word in sys.argv[1:]], name="mrsynth", serialize=as_printed)
     except UserError as error:

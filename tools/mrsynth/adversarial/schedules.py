@@ -16,14 +16,26 @@ class Moves(NamedTuple):
 
 
 class Simultaneous(ShowsParameters):
-    """Both move in every iteration, the discriminator first."""
+    """Both move in every iteration, the discriminator first.
+
+    Examples:
+        >>> from mrsynth.adversarial import Simultaneous
+        >>> Simultaneous()(0)
+        Moves(discriminator=True, generator=True)
+    """
 
     def __call__(self, iteration: int) -> Moves:
         return Moves(True, True)
 
 
 class DiscriminatorSteps(ShowsParameters):
-    """The discriminator moves every iteration, the generator every ``n_critic``-th; each has a fresh batch."""
+    """The discriminator moves every iteration, the generator every ``n_critic``-th; each has a fresh batch.
+
+    Examples:
+        >>> from mrsynth.adversarial import DiscriminatorSteps
+        >>> [DiscriminatorSteps(n_critic=3)(iteration).generator for iteration in range(6)]
+        [False, False, True, False, False, True]
+    """
 
     def __init__(self, n_critic: int = 5) -> None:
         if n_critic < 1:
@@ -35,7 +47,13 @@ class DiscriminatorSteps(ShowsParameters):
 
 
 class Alternating(ShowsParameters):
-    """Strict turns, one move an iteration, the discriminator in the first (Doncenco 2022, section 2.5)."""
+    """Strict turns, one move an iteration, the discriminator in the first (Doncenco 2022, section 2.5).
+
+    Examples:
+        >>> from mrsynth.adversarial import Alternating
+        >>> Alternating()(0), Alternating()(1)
+        (Moves(discriminator=True, generator=False), Moves(discriminator=False, generator=True))
+    """
 
     def __call__(self, iteration: int) -> Moves:
         return Moves(iteration % 2 == 0, iteration % 2 == 1)

@@ -37,6 +37,14 @@ class L1(Term):
 
     Raises:
         UserError: the round knows no truth.
+
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import GameBatch, L1
+        >>> real, fake = torch.ones(1, 1, 4, 4, 4), torch.zeros(1, 1, 4, 4, 4)
+        >>> batch = GameBatch(real, generator_input=real, target=real, target_weight=torch.ones(1, 1, 4, 4, 4))
+        >>> L1(weight=20.0)(batch, fake)  # the trainer multiplies by the weight
+        tensor(1.)
     """
 
     name = "l1"
@@ -67,6 +75,13 @@ class FeatureMatching(Term):
 
     Raises:
         UserError: no layer, no such layer, or a round that knows no truth.
+
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import FeatureMatching
+        >>> discriminator = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 1, 3))
+        >>> FeatureMatching(1.0, discriminator, layers=["1"]).name
+        'feature_matching'
     """
 
     name = "feature_matching"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from mrsynth.images.reading import read_images, read_volumes
 from mrsynth.metrics import build_features, realism, realism_table
 from mrsynth.training import check_writable, choose_device
 from mrsynth.transforms.geometry import upright
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 10
 """Images of each set on the contact sheet; of volumes their middle axial slice."""
@@ -79,7 +82,7 @@ def compare(
         **realism(first, second, built, draws=draws, count=count, seed=seed, progress=lambda x: tqdm(x, desc="draws")),
     }
     text = realism_table(result)
-    print(text, flush=True)
+    logger.info(text)
     if out is not None:
         folder = Path(out)
         write_json(folder / "comparison.json", result)
@@ -90,7 +93,7 @@ def compare(
         ]
         names = [str(n) for n in range(shown[0].shape[1])]
         sheet([("real", shown[0]), ("synthetic", shown[1])], names).save(folder / "comparison.png")
-        print(f"\nMade in {folder}:\n  comparison.json, comparison.txt, comparison.png", flush=True)
+        logger.info(f"\nMade in {folder}:\n  comparison.json, comparison.txt, comparison.png")
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,8 @@ from mrsynth.images.reading import ImagesOf
 from mrsynth.images.stacks import ImageDataset
 from mrsynth.metrics import LEAST_IMAGES, ClassificationAccuracyScore, Features, mean_sd_text, realism, realism_table
 from mrsynth.metrics.realism import ImageSequence
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 10
 """Images of each class on the contact sheet."""
@@ -92,7 +95,7 @@ class ImageEvaluation:
             found[name] = realism(real, fake, self.features, progress=lambda x: tqdm(x, desc="draws"), **options)
             weights = record_of_class(self.record, name)
             found[name]["weights"] = {k: v for k, v in weights.items() if k in ("sha256", "version", "epoch")}
-            print(realism_table(found[name], f"\n{name}" if len(self.classes) > 1 else ""), flush=True)
+            logger.info(realism_table(found[name], f"\n{name}" if len(self.classes) > 1 else ""))
             shown = part.sample(SHOWN, self.seed)
             title = f", {name}" if len(self.classes) > 1 else ""
             kinds = len(self.channels)
@@ -110,12 +113,12 @@ class ImageEvaluation:
         if self.accuracy is not None and self.training is not None and len(self.classes) > 1:
             known, unseen = self._by_class(self.training), self._by_class(self.dataset)
             accuracy = self.accuracy(known, unseen, made, lambda x: tqdm(x, desc="classifier"))
-            print(classification_accuracy_table(accuracy, self.classes), flush=True)
+            logger.info(classification_accuracy_table(accuracy, self.classes))
             result["classification_accuracy"] = accuracy
         write_json(self.folder / "realism.json", result)
         write_csv(self.folder / "realism.csv", rows)
         sheet(groups, self.channels).save(self.folder / "contact_sheet.png")
-        print(f"\nMade in {self.folder}:\n  realism.json, realism.csv, contact_sheet.png", flush=True)
+        logger.info(f"\nMade in {self.folder}:\n  realism.json, realism.csv, contact_sheet.png")
         return result
 
     def synthetic(self, number: int, count: int) -> ImageSequence:

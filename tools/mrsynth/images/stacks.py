@@ -111,6 +111,11 @@ def slice_classes(sequences: Sequence[str], condition: str) -> list[str]:
 
     Raises:
         UserError: an unknown condition.
+
+    Examples:
+        >>> from mrsynth.images import slice_classes
+        >>> slice_classes(["t1", "flair"], "both")
+        ['t1, no tumor', 't1, tumor', 'flair, no tumor', 'flair, tumor']
     """
     if condition not in CONDITIONS:
         raise UserError(f"condition: one of {CONDITIONS}", repr(condition), "condition", "choose one")
@@ -132,6 +137,14 @@ class ImageDataset(Dataset):
 
     Raises:
         UserError: no images, or images of several sizes.
+
+    Examples:
+        >>> import torch
+        >>> from mrsynth.images import ImageDataset, SubjectImages
+        >>> subject = SubjectImages("A", torch.zeros(2, 1, 8, 8), classes=[0, 1], names=["003", "004"])
+        >>> dataset = ImageDataset([subject])
+        >>> len(dataset), dataset[1]["name"]
+        (2, '004')
     """
 
     def __init__(self, stacks: Sequence[SubjectImages], flip: bool = False, seed: int = 0, repeat: int = 1) -> None:

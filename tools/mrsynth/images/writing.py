@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ from mrsynth.synthesis.provenance import Recipe, cleared
 from mrsynth.training import ResultWriter
 from mrsynth.transforms import write_nifti
 from mrsynth.versions import NETWORKS, versions
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = 10
 """Images in a row of a stack's picture."""
@@ -156,7 +159,7 @@ class ImageWriter(ResultWriter):
         name = f"{self.count} synthetic images of each of {len({item['class'] for item in items})} classes"
         path, datalist = self.recipe.write_datalist(self.folder, name, items)
         made = sum(len(numbers) for _, _, numbers in there)
-        print(f"\nMade:\n  images    {made} in {len(items)} stacks in {self.folder}\n  datalist  {path}", flush=True)
+        logger.info(f"\nMade:\n  images    {made} in {len(items)} stacks in {self.folder}\n  datalist  {path}")
         return datalist
 
     def _due(self) -> list[tuple[str, int, range]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from mrsynth.errors import UserError
 from mrsynth.manifest.indexing import index, summary
 from mrsynth.manifest.lineage import check_lineage
 from mrsynth.manifest.splits import SECTIONS
+
+logger = logging.getLogger(__name__)
 
 MOST_LINES = 20
 """Faults named in one message; the rest are counted."""
@@ -105,7 +108,7 @@ def resolve_datalist(
     if not dataset_dir:
         raise UserError("dataset_dir or datalist", "neither", "config", "pass --dataset_dir DIR or --datalist FILE")
     found = index(dataset_dir, **options)
-    print(summary(found), flush=True)
+    logger.info(summary(found))
     return load_datalist(found, sections)
 
 

@@ -8,6 +8,7 @@ other (the best possible value), and noise against real images (a generator that
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -25,6 +26,8 @@ from mrsynth.metrics.neighbors import density_coverage, nearest_neighbor_accurac
 from mrsynth.metrics.summary import mean_sd, mean_sd_text
 from mrsynth.metrics.two_sample import classifier_two_sample_test
 from mrsynth.metrics.variety import WINDOW, ms_ssim_variety
+
+logger = logging.getLogger(__name__)
 
 PAIRS = ("synthetic", "half of real", "noise")
 """What is compared with real images: the synthetic images and the two anchors."""
@@ -271,7 +274,17 @@ def standardized(real: torch.Tensor, *others: torch.Tensor) -> list[torch.Tensor
 
 
 def realism_table(result: Mapping[str, Any], title: str = "") -> str:
-    """What :func:`realism` found, for people."""
+    """What :func:`realism` found, for people.
+
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import Features, realism, realism_table
+        >>> pixels = Features("16 pixels", 16, lambda images: images.flatten(1))
+        >>> images = torch.rand(80, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        >>> table = realism_table(realism(images[:40], images[40:], pixels, draws=2, count=10))
+        >>> print(table.splitlines()[1][:55].strip())
+        Fréchet distance, lower is better
+    """
     lines = [title] if title else []
     lines += [f"{'':52}" + "".join(f"{pair:>18}" for pair in PAIRS)]
     for name, words in (ON_FEATURES | ON_IMAGES).items():
@@ -356,7 +369,7 @@ class RealismValidator:
     def run(self, epoch: int) -> None:
         """Compute the measures."""
         if not self.said:
-            print(f"\n{self.anchors()}", flush=True)
+            logger.info(f"\n{self.anchors()}")
             self.said = True
         found: dict[str, list[float]] = {}
         for number, real in enumerate(self.real):

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,8 @@ from mrsynth.patches.cutting import (
     lesion_centers,
     read_examination,
 )
+
+logger = logging.getLogger(__name__)
 
 INDEX, FOLDER = "index.json", "patches"
 VERSION = 2
@@ -126,7 +129,7 @@ def cut_patches(
     index = _index(cohort, done, settings, {"seed": seed} if own else {"split": split, **parts}, bad)
     _refuse_empty([name for name, count in index["counts"]["training"].items() if not count], settings, root)
     _write_index(out / INDEX, index)
-    print(_summary(index, out), flush=True)
+    logger.info(_summary(index, out))
     return out / INDEX
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from mrsynth.segmentation.pictures import outlines
 from mrsynth.segmentation.preprocessing import preprocessing
 from mrsynth.training import Montage, SeededDataset
 from mrsynth.transforms.geometry import as_array
+
+logger = logging.getLogger(__name__)
 
 
 class SegmentationEvaluation:
@@ -102,7 +105,7 @@ class SegmentationEvaluation:
         }
         write_json(self.folder / "metrics.json", result)
         write_csv(self.folder / "per_subject.csv", rows)
-        print(table(result), f"\n\nMade in {self.folder}:\n  metrics.json, per_subject.csv, pictures", flush=True)
+        logger.info(f"{table(result)}\n\nMade in {self.folder}:\n  metrics.json, per_subject.csv, pictures")
         return result
 
 

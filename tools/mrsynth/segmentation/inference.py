@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from mrsynth.representation import ShowsParameters
 from mrsynth.training import ResultWriter
 from mrsynth.transforms import check_grid_name, header_of, to_native, write_nifti
 from mrsynth.transforms.geometry import as_array
+
+logger = logging.getLogger(__name__)
 
 CERTAIN = 20.0
 """Logit of the background where a network has no say; the other classes have 0 there."""
@@ -70,6 +73,17 @@ def background_outside(logits: torch.Tensor, image: torch.Tensor) -> torch.Tenso
     Args:
         logits: `(B, C, X, Y, Z)`, channel 0 being background.
         image: what the network was given, `(B, 4, X, Y, Z)`.
+
+    Examples:
+        >>> import torch
+        >>> from mrsynth.segmentation import background_outside
+        >>> image = torch.zeros(1, 4, 1, 1, 2)
+        >>> image[..., 1] = 5  # brain
+        >>> background_outside(torch.ones(1, 4, 1, 1, 2), image)[0, :, 0, 0]
+        tensor([[20.,  1.],
+                [ 0.,  1.],
+                [ 0.,  1.],
+                [ 0.,  1.]])
     """
     certain = logits.new_zeros(logits.shape[1])
     certain[0] = CERTAIN
@@ -108,7 +122,7 @@ class SegmentationWriter(ResultWriter):
 
     def _close_bar(self, engine: Engine, error: BaseException | None = None) -> None:
         super()._close_bar(engine, error)
-        print(f"\nMade:\n  {len(self.written)} labels in {self.folder}", flush=True)
+        logger.info(f"\nMade:\n  {len(self.written)} labels in {self.folder}")
 
 
 class SegmentationCollector(SegmentationWriter):

@@ -1,7 +1,8 @@
 """Running the steps of a study on Dask: each step is a process of its own, several run at once, and none runs twice.
 
 Dask keeps the graph, gives steps to workers, and reaches a cluster. On one machine its workers are threads of this
-process: no service and no open port. On Slurm each worker is a job (``dask_jobqueue.SLURMCluster``).
+process: no service runs, and no other machine can reach it. On Slurm each worker is a job
+(``dask_jobqueue.SLURMCluster``).
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ from mrsynth.study.steps import BEGUN, LOCK, Step, hashes, tail
 from mrsynth.study.subjects import Leak
 from mrsynth.study.timing import Timing, roughly
 
+logger = logging.getLogger("mrsynth.study")
+
 PROGRAM = (sys.executable, "-m", "monai.bundle", "run")
+LOOPBACK = "127.0.0.1:0"
+"""Where Dask serves its status: any free port, for this machine alone."""
+
 EVENTS = "mrsynth-study"
 """Topic of the messages from workers."""
 
@@ -289,7 +295,8 @@ def start_cluster(options: Mapping[str, Any] | None, workers: int, logs: Path) -
                     processes=False,
                     memory_limit=0,
                     resources={"step": 1},
-                    dashboard_address=None,
+                    dashboard_address=LOOPBACK,
+                    worker_dashboard_address=LOOPBACK,
                     silence_logs=logging.CRITICAL,
                 )
             )
@@ -304,7 +311,9 @@ def start_cluster(options: Mapping[str, Any] | None, workers: int, logs: Path) -
         given = {"cores": 1, "processes": 1, "nanny": False, "memory": "4GB", "log_directory": str(logs), **options}
         given["worker_extra_args"] = extra
         try:
-            cluster = stack.enter_context(SLURMCluster(**given, scheduler_options={"dashboard": False}))
+            cluster = stack.enter_context(
+                SLURMCluster(**given, scheduler_options={"dashboard": False, "dashboard_address": LOOPBACK})
+            )
         except (TypeError, ValueError) as error:
             do = "see docs/how-to/slurm.md for the arguments"
             raise UserError("arguments of dask_jobqueue.SLURMCluster", str(error), "cluster", do) from error
@@ -337,8 +346,8 @@ def visible_gpus() -> list[str]:
 
 
 def say(text: str) -> None:
-    """One line on the screen, at once."""
-    print(text, flush=True)
+    """A message for the person who runs the study."""
+    logger.info(text)
 
 
 def end_processes() -> None:

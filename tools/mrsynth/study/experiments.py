@@ -20,7 +20,7 @@ from mrsynth.files import atomic_path, sha256, slug, write_csv
 from mrsynth.images import ContactSheet, read_images
 from mrsynth.metrics import mean_sd_text
 from mrsynth.metrics.realism import PAIRS
-from mrsynth.study.engine import Engine
+from mrsynth.study.engine import Engine, say
 from mrsynth.study.steps import Step, refuse_other_definition
 from mrsynth.training import check_writable
 
@@ -114,7 +114,7 @@ class Experiments:
         well = {name for name, outcome in outcomes.items() if outcome.status in ("done", "kept")}
         complete = [e["name"] for e in self.table if all(f"{e['name']}: {kind}" in well for kind in OUTPUTS)]
         for text in failed:
-            print(f"\nFailed: {text}", flush=True)
+            say(f"\nFailed: {text}")
         if not complete:
             raise UserError("an experiment that comes to its end", "none", self.folder, "read the logs named above")
         rows = [row for name in complete for row in self._rows(name)]
@@ -127,7 +127,7 @@ class Experiments:
         titles = [f"{row['experiment']}, {row['class']}" if several else row["experiment"] for row in rows]
         sheet = ContactSheet(list(zip(titles, images, strict=True)))
         sheet.save(self.folder / "experiments.png")
-        print(f"\n{text}\n\nMade in {self.folder}:\n  experiments.csv, experiments.md, experiments.png", flush=True)
+        say(f"\n{text}\n\nMade in {self.folder}:\n  experiments.csv, experiments.md, experiments.png")
         return rows
 
     def _step(

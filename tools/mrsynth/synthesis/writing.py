@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ from mrsynth.training import ResultWriter
 from mrsynth.transforms import check_grid_name, header_of, write_nifti
 from mrsynth.transforms.geometry import as_array
 from mrsynth.versions import NETWORKS, versions
+
+logger = logging.getLogger(__name__)
 
 
 def parents_in(
@@ -176,7 +179,7 @@ class SubjectWriter(ResultWriter):
             label_map={str(value): value for value in LABELS},
             channels=None,
         )
-        print(f"\nMade:\n  subjects  {self.count} in {self.folder}\n  datalist  {path}", flush=True)
+        logger.info(f"\nMade:\n  subjects  {self.count} in {self.folder}\n  datalist  {path}")
         return datalist
 
     def _label(self, item: Mapping[str, Any], voxels: np.ndarray) -> np.ndarray:

@@ -84,6 +84,11 @@ def choose_device(name: str = "auto") -> torch.device:
 
     Raises:
         UserError: a device that is not there.
+
+    Examples:
+        >>> from mrsynth.training import choose_device
+        >>> choose_device("cpu")
+        device(type='cpu')
     """
     if name == "auto":
         return local_device()

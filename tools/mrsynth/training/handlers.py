@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -25,6 +26,8 @@ from mrsynth.training.history import History
 from mrsynth.training.hyperparameters import hyperparameters
 from mrsynth.training.montage import Picture
 from mrsynth.training.run import Run
+
+logger = logging.getLogger(__name__)
 
 
 def run_handlers(
@@ -113,7 +116,7 @@ class Start:
             return
         if not path.is_file():
             if run.main:
-                print(f"Nothing to resume in {run.models}: starting from the first epoch.", flush=True)
+                logger.info(f"Nothing to resume in {run.models}: starting from the first epoch.")
             return
         stored = load_checkpoint(path, engine.objects_to_save())
         check_overlap(stored, run.test_subjects, path)
@@ -139,12 +142,12 @@ class Start:
         if hasattr(engine, "latest"):
             engine.latest.update(stored["latest"])
         if run.main:
-            print(f"Resumed after epoch {stored['epoch']} of {engine.state.max_epochs}.", flush=True)
+            logger.info(f"Resumed after epoch {stored['epoch']} of {engine.state.max_epochs}.")
             if stored["epoch"] >= engine.state.max_epochs:
                 # a learning rate that has come down to its end cannot be stretched
                 scheduled = "scheduler" in engine.objects_to_save()
                 further = "fine-tune its weights (--initial_weights)" if scheduled else "raise --max_epochs to train on"
-                print(f"This run is complete: {further}.", flush=True)
+                logger.info(f"This run is complete: {further}.")
                 run.unlock()  # its trainer does nothing, so no event releases the lock
 
 
@@ -319,7 +322,7 @@ class Finish:
     def _finish(self) -> None:
         self.log.history.draw(self.run.logs / "curves.png")
         self._close()
-        print(self.run.summary(self.look_for), flush=True)
+        logger.info(self.run.summary(self.look_for))
 
     def _fail(self, engine: Any, error: BaseException) -> None:
         self._close()

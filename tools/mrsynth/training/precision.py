@@ -27,6 +27,11 @@ class Precision(ShowsParameters):
 
     Raises:
         UserError: an unknown name, or a precision that the device or the grid does not allow.
+
+    Examples:
+        >>> from mrsynth.training import Precision
+        >>> Precision("bf16", "cpu").dtype
+        torch.bfloat16
     """
 
     def __init__(self, amp: str | bool, device: torch.device | str, grid: Sequence[int] = (), levels: int = 4) -> None:

@@ -31,6 +31,11 @@ def derived_seed(*parts: int) -> int:
 
     Raises:
         UserError: one of them is negative, or no integer.
+
+    Examples:
+        >>> from mrsynth.training import derived_seed
+        >>> derived_seed(0, 1) == derived_seed(0, 1), derived_seed(0, 1) == derived_seed(1, 0)
+        (True, False)
     """
     if any(not isinstance(part, (int, np.integer)) or part < 0 for part in parts):
         raise UserError("a seed that is an integer of 0 or more", str(parts), "seed", "correct it")
@@ -64,6 +69,13 @@ class SeededSampler(ShowsParameters, Sampler):
         items: number of items.
         seed: of the order.
         shuffle: or in order.
+
+    Examples:
+        >>> from mrsynth.training import SeededSampler
+        >>> sampler = SeededSampler(3, seed=0)
+        >>> sampler.set_epoch(5)
+        >>> list(sampler) == list(sampler)  # a function of seed and epoch
+        True
     """
 
     def __init__(self, items: int, seed: int = 0, shuffle: bool = True) -> None:
@@ -107,6 +119,12 @@ class PairSampler(SeededSampler):
 
     Raises:
         UserError: a single subject, which has no donor.
+
+    Examples:
+        >>> from mrsynth.training import PairSampler
+        >>> pairs = list(PairSampler(4, seed=0))
+        >>> [(pair.number, pair.donor) for pair in pairs]
+        [(0, 3), (1, 2)]
     """
 
     def __init__(self, items: int, seed: int = 0, disjoint: bool = True) -> None:
@@ -145,6 +163,11 @@ class PatchSampler(SeededSampler):
 
     Raises:
         UserError: no subjects, or no patches.
+
+    Examples:
+        >>> from mrsynth.training import PatchSampler
+        >>> len(list(PatchSampler(items=3, patches=8)))
+        8
     """
 
     def __init__(
@@ -205,6 +228,13 @@ class ClassSampler(SeededSampler):
 
     Raises:
         UserError: no items, or a class below the highest that has none.
+
+    Examples:
+        >>> from mrsynth.training import ClassSampler
+        >>> classes = [0] * 9 + [1]
+        >>> draws = [classes[draw.number] for draw in ClassSampler(classes)]
+        >>> draws.count(0) == draws.count(1)
+        True
     """
 
     def __init__(self, classes: Sequence[int], seed: int = 0, draws_per_epoch: int | None = None) -> None:
@@ -316,6 +346,16 @@ class SeededDataset(Dataset):
 
     Raises:
         UserError: another ``cache``.
+
+    Examples:
+        >>> from monai.transforms import RandScaleIntensityd
+        >>> from mrsynth.training import Draw, SeededDataset
+        >>> import torch
+        >>> data = [{"image": torch.ones(1, 2)}]
+        >>> dataset = SeededDataset(data, [], [RandScaleIntensityd("image", 0.5, prob=1.0)], seed=3)
+        >>> first, again, other = (dataset[Draw(epoch, 0)]["image"] for epoch in (1, 1, 2))
+        >>> torch.equal(first, again), torch.equal(first, other)
+        (True, False)
     """
 
     def __init__(

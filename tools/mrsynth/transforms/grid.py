@@ -48,6 +48,15 @@ class CropResampled(ShowsParameters, MapTransform):
             smooths first where the grid becomes coarser.
         keep_ready: leave a volume whose shape is ``spatial_size`` already as it is: synthetic subjects are written
             on the grid that their generator was trained on.
+
+    Examples:
+        >>> from monai.data import MetaTensor
+        >>> from mrsynth.phantom import make_subject
+        >>> from mrsynth.transforms import BrainMaskd, CropResampled
+        >>> image, label, affine = make_subject(seed=0, index=0, spacing=4.0)
+        >>> item = BrainMaskd()({"image": MetaTensor(image.astype("float32"), affine)})
+        >>> CropResampled("image", [24, 28, 24], interpolation="linear")(item)["image"].shape
+        torch.Size([4, 24, 28, 24])
     """
 
     def __init__(

@@ -26,6 +26,15 @@ class BrainMaskd(ShowsParameters, MapTransform):
 
     Raises:
         UserError: the image is zero everywhere, or nowhere (it is not skull-stripped).
+
+    Examples:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> from mrsynth.transforms import BrainMaskd
+        >>> image = MetaTensor(torch.zeros(4, 5, 5, 5))
+        >>> image[:, 1:4, 1:4, 1:4] = 7
+        >>> int(BrainMaskd()({"image": image})["brain"].sum())
+        27
     """
 
     def __init__(self, key: str = "image", output: str = "brain") -> None:
@@ -65,6 +74,16 @@ class RescaleInsideBraind(ShowsParameters, MapTransform):
 
     Raises:
         UserError: a sequence is constant inside the brain.
+
+    Examples:
+        >>> from monai.data import MetaTensor
+        >>> from mrsynth.phantom import make_subject
+        >>> from mrsynth.transforms import BrainMaskd, RescaleInsideBraind
+        >>> image, label, affine = make_subject(seed=0, index=0, spacing=4.0)
+        >>> item = BrainMaskd()({"image": MetaTensor(image.astype("float32"), affine)})
+        >>> scaled = RescaleInsideBraind()(item)["image"]
+        >>> float(scaled.min()), float(scaled.max())
+        (-1.0, 1.0)
     """
 
     def __init__(
@@ -130,6 +149,16 @@ class NormalizeInsideBraind(ShowsParameters, MapTransform):
 
     Raises:
         UserError: a sequence is constant inside the brain, or not finite.
+
+    Examples:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> from mrsynth.transforms import BrainMaskd, NormalizeInsideBraind
+        >>> image = MetaTensor(torch.zeros(4, 6, 6, 6))
+        >>> image[:, 1:5, 1:5, 1:5] = torch.rand(4, 4, 4, 4) + 1
+        >>> inside = NormalizeInsideBraind()(BrainMaskd()({"image": image}))["image"][:, 1:5, 1:5, 1:5]
+        >>> bool(inside.mean().abs() < 1e-4), round(float(inside.std()), 1)
+        (True, 1.0)
     """
 
     def __init__(
