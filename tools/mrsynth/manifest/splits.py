@@ -15,6 +15,7 @@ from numbers import Integral
 from mrsynth.errors import UserError
 
 SECTIONS = ("training", "validation", "test")
+"""The sections of a datalist."""
 
 
 def split_subjects(

@@ -21,6 +21,7 @@ from mrsynth.conventions import LABELS, REGIONS
 from mrsynth.representation import ShowsParameters
 
 MEASURES = ("dice", "hd95", "sensitivity", "precision")
+"""The measures of each region."""
 
 
 def region_scores(

@@ -16,6 +16,7 @@ from mrsynth.transforms import check_millimeters, soften
 from mrsynth.transforms.geometry import as_array
 
 OWN_TUMOR = ("replace", "keep")
+"""What happens to the recipient's own tumor: healthy tissue replaces it, or it stays."""
 
 
 class InpaintingWeightd(ShowsParameters, Transform):

@@ -13,6 +13,7 @@ from monai.transforms import Rand3DElasticd, RandAffined, Transform
 from mrsynth.errors import UserError
 
 AUGMENTATIONS = ("none", "usual")
+"""Values of ``augmentation``."""
 
 
 def usual_augmentation(
