@@ -1,20 +1,26 @@
-"""MkDocs hooks: pages from elsewhere in the repository, tables of settings, and a check for foreign hosts.
+"""MkDocs hooks: pages from elsewhere in the repository, generated tables, and a check for foreign hosts.
 
-The site has no second copy of any text. `README.md`, `CHANGELOG.md`, `CONTRIBUTING.md` and each bundle's `docs/` enter
-it as they are; links between them are resolved as on disk.
+The site has no second copy of any text. `README.md`, `CHANGELOG.md`, `CONTRIBUTING.md`, the examples and each bundle's
+`docs/` enter it as they are; links between them are resolved as on disk.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fire.helptext import HelpText
+from fire.trace import FireTrace
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from nbconvert import MarkdownExporter
 
+from mrsynth.__main__ import COMMANDS
 from mrsynth.settings import settings_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,23 +30,30 @@ ROOT_PAGES = {
     "CONTRIBUTING.md": "contributing/index.html",
 }
 BUNDLES = sorted(path.parents[1].name for path in (ROOT / "bundles").glob("*/docs/README.md"))
-ROOMS = sorted(path.parent.name for path in (ROOT / "tools" / "mrsynth").glob("*/__init__.py"))
+EXAMPLES = [ROOT / "examples" / "transplant.ipynb", ROOT / "examples" / "compare_folders.py"]
+PACKAGE = ROOT / "tools" / "mrsynth"
+ROOMS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+MODULES = ["loading", "errors"]
+"""Modules beside the rooms that users import from."""
 
 
 def on_config(config):
-    """Fill the navigation's lists of bundles and rooms."""
+    """Fill the navigation's lists of bundles, examples and rooms."""
     for entry in config.nav:
         if "Bundles" in entry:
             entry["Bundles"] = [{name: f"bundles/{name}/docs/README.md"} for name in BUNDLES]
+        elif "Examples" in entry:
+            entry["Examples"] = [f"examples/{path.stem}.md" for path in EXAMPLES]
         elif "Reference" in entry:
-            entry["Reference"] = [{name: f"reference/{name}.md"} for name in ROOMS]
+            pages = ["command-line", *MODULES, *ROOMS]
+            entry["Reference"] = [{name.replace("-", " "): f"reference/{name}.md"} for name in pages]
     return config
 
 
 def on_files(files: Files, config) -> Files:
-    """Add the repository's own pages with their pictures, and a reference page for each room."""
+    """Add the repository's own pages with their pictures, and the pages of the reference."""
 
-    def add(source: str, destination: str, **content: str) -> None:
+    def add(source: str, destination: str, **content: str | bytes) -> None:
         file = File.generated(config, source, **content)
         file.dest_uri = file.url = destination
         file.url = re.sub(r"(^|/)index\.html$", r"\1", destination) or "./"
@@ -52,23 +65,87 @@ def on_files(files: Files, config) -> Files:
         for path in sorted((ROOT / "bundles" / bundle / "docs").iterdir()):
             target = "index.html" if path.name == "README.md" else path.name
             add(path.relative_to(ROOT).as_posix(), f"bundles/{bundle}/{target}", abs_src_path=str(path))
-    for room in ROOMS:
-        add(f"reference/{room}.md", f"reference/{room}/index.html", content=f"# {room}\n\n::: mrsynth.{room}\n")
+    for path in EXAMPLES:
+        page, pictures = example(path)
+        add(f"examples/{path.stem}.md", f"examples/{path.stem}/index.html", content=page)
+        for name, picture in pictures.items():
+            add(f"examples/{name}", f"examples/{path.stem}/{name}", content=picture)
+    reference = {"command-line": commands(), **{name: symbols(name) for name in [*MODULES, *ROOMS]}}
+    for name, content in reference.items():
+        add(f"reference/{name}.md", f"reference/{name}/index.html", content=content)
     return files
 
 
+def example(path: Path) -> tuple[str, dict[str, bytes]]:
+    """The page of an example, and its pictures by file name. A notebook shows the outputs stored in it."""
+    where = f"*This page is `{path.relative_to(ROOT)}`.*"
+    if path.suffix == ".py":
+        code = path.read_text(encoding="utf-8")
+        intro, rest = re.fullmatch(r'"""(.+?)"""\n(.+)', code, re.DOTALL).groups()
+        title, body = intro.split("\n", 1)
+        return f"# {path.stem.replace('_', ' ').capitalize()}\n\n{title}\n{body}\n{where}\n\n```python\n{rest}```\n", {}
+    text, resources = MarkdownExporter().from_filename(str(path))
+    text = text.replace("![png]", "![Output of the code above]")
+    return text.replace("\n\n", f"\n\n{where}\n\n", 1), resources["outputs"]
+
+
+def symbols(name: str) -> str:
+    """The reference page of a room or module.
+
+    A function with the name of its module is listed by its full path: for mkdocstrings `mrsynth.metrics.realism` is the
+    module.
+    """
+    hidden = ""
+    if (PACKAGE / name).is_dir():
+        public = importlib.import_module(f"mrsynth.{name}").__all__
+        same = [symbol for symbol in public if (PACKAGE / name / f"{symbol}.py").is_file()]
+        hidden = "".join(
+            f"\n::: mrsynth.{name}.{symbol}.{symbol}\n    options:\n      heading: mrsynth.{name}.{symbol}\n"
+            for symbol in same
+        )
+    return f"# {name}\n\n::: mrsynth.{name}\n{hidden}"
+
+
+def commands() -> str:
+    """The reference page of the command line: what `mrsynth COMMAND --help` prints."""
+    sections = []
+    for name, command in COMMANDS.items():
+        trace = FireTrace(COMMANDS, name="mrsynth")
+        trace.AddAccessedProperty(command, name, [name], None, None)
+        sections.append(f"## {name}\n\n```text\n{HelpText(command, trace).strip()}\n```")
+    intro = "`mrsynth COMMAND` and `python -m mrsynth COMMAND` are the same. `mrsynth` alone lists the commands."
+    return "\n\n".join(["# Command line", intro, *sections])
+
+
 def on_page_markdown(markdown: str, page, **_: object) -> str:
-    """Resolve links of the repository's own pages, and append what is generated: settings, dataset cards."""
+    """Append what is generated (settings, dataset cards), and resolve links as on disk."""
     source = page.file.src_uri
-    if source in ROOT_PAGES:
-        return re.sub(r"\]\(docs/", "](", markdown)
     if source == "datasets.md":
-        return f"{markdown}\n\n{dataset_cards()}\n"
-    bundle = re.fullmatch(r"bundles/(\w+)/docs/README\.md", source)
-    if not bundle:
+        markdown = f"{markdown}\n\n{dataset_cards()}\n"
+    elif bundle := re.fullmatch(r"bundles/(\w+)/docs/README\.md", source):
+        markdown = f"{markdown}\n\n## All settings\n\n{settings_table(str(ROOT / 'bundles' / bundle[1]))}\n"
+    if page.file.abs_src_path is None:
         return markdown
-    markdown = re.sub(r"\]\((?:\.\./)+data_manifest/?\)", "](../../../datasets.md)", markdown)
-    return f"{markdown}\n\n## All settings\n\n{settings_table(str(ROOT / 'bundles' / bundle[1]))}\n"
+    folder = Path(page.file.abs_src_path).parent
+
+    def resolved(match: re.Match[str]) -> str:
+        if match["fence"]:
+            return match[0]
+        path = (folder / match["link"]).resolve()
+        if not path.exists():
+            raise PluginError(f"{source}: the link to {match['link']} leads nowhere")
+        if path in EXAMPLES:
+            path = path.with_suffix(".md")
+        elif path.parent.parent == PACKAGE and path.name == "__init__.py":
+            path = ROOT / "reference" / f"{path.parent.name}.md"
+        elif path == ROOT / "data_manifest":
+            path = ROOT / "docs" / "datasets.md"
+        inside = ROOT / "docs" if path.is_relative_to(ROOT / "docs") else ROOT
+        target = path.relative_to(inside)
+        return f"]({os.path.relpath(target, Path(source).parent)}{match['anchor']})"
+
+    fenced, link = r"^ *(?P<fence>`{3,}).*?^ *(?P=fence)$", r"\]\((?P<link>[^)#\s:]+)(?P<anchor>(?:#[^)\s]*)?)\)"
+    return re.sub(f"{fenced}|{link}", resolved, markdown, flags=re.DOTALL | re.MULTILINE)
 
 
 def dataset_cards() -> str:

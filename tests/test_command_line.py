@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mrsynth.settings import settings_table
+
 
 def mrsynth(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(
@@ -35,10 +37,26 @@ def test_a_mistake_ends_with_its_message_and_no_traceback(tmp_path):
     assert not (tmp_path / "list.json").exists()
 
 
+@pytest.mark.parametrize("option", [["--label", "false"], ["--label=FALSE"]])
+def test_false_in_any_case_is_taken_as_meant(tmp_path, make_brain, brats, option):
+    for seed in range(3):
+        (brats[0](tmp_path / "data", f"Case_{seed}", make_brain(seed)) / f"Case_{seed}_seg.nii.gz").unlink()
+    indexed = mrsynth("index", "--root", tmp_path / "data", "--test", 1, *option)
+    assert indexed.returncode == 0, indexed.stderr
+
+
 def test_without_a_command_it_lists_them():
     said = mrsynth()
     assert said.returncode == 0
-    assert all(f"\n  {name} " in said.stdout for name in ("compare", "index", "patches", "phantom"))
+    assert all(f"\n  {name} " in said.stdout for name in ("compare", "index", "patches", "phantom", "settings"))
+
+
+def test_settings_prints_the_table_of_a_bundle():
+    printed = mrsynth("settings", "bundles/brain2d")
+    assert printed.returncode == 0, printed.stderr
+    assert printed.stdout.strip() == settings_table("bundles/brain2d").strip()
+    refused = mrsynth("settings", "bundles")
+    assert refused.returncode == 1 and "pass for instance bundles/brain2d" in refused.stderr
 
 
 def test_the_package_lists_its_rooms():

@@ -17,9 +17,10 @@ class ShowsParameters:
 
     The arguments are kept in a private attribute, so that nothing that compares public attributes sees them.
 
-    >>> from mrsynth.adversarial import WeightClipping
-    >>> WeightClipping(0.01)
-    WeightClipping(bound=0.01)
+    Examples:
+        >>> from mrsynth.adversarial import WeightClipping
+        >>> WeightClipping(0.01)
+        WeightClipping(bound=0.01)
     """
 
     _given: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})

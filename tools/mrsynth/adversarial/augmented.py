@@ -27,11 +27,12 @@ class AugmentedDiscriminator(nn.Module):
     Raises:
         UserError: a negative or fractional translation, or (when called) one as large as the image.
 
-    >>> import torch
-    >>> from mrsynth.adversarial import AugmentedDiscriminator
-    >>> discriminator = AugmentedDiscriminator(torch.nn.Conv2d(1, 1, 4), translation=2)
-    >>> discriminator(torch.zeros(3, 1, 16, 16)).shape
-    torch.Size([3, 1, 13, 13])
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import AugmentedDiscriminator
+        >>> discriminator = AugmentedDiscriminator(torch.nn.Conv2d(1, 1, 4), translation=2)
+        >>> discriminator(torch.zeros(3, 1, 16, 16)).shape
+        torch.Size([3, 1, 13, 13])
     """
 
     def __init__(self, discriminator: nn.Module, translation: int) -> None:

@@ -30,12 +30,13 @@ class Constraint(ShowsParameters):
 class WeightClipping(Constraint):
     """Clamp every parameter of the discriminator to [-bound, bound] after its step (Arjovsky 2017, algorithm 1).
 
-    >>> import torch
-    >>> from mrsynth.adversarial import WeightClipping
-    >>> layer = torch.nn.Linear(8, 1)
-    >>> WeightClipping(0.01).after_step(layer)
-    >>> bool(layer.weight.abs().max() <= 0.01)
-    True
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import WeightClipping
+        >>> layer = torch.nn.Linear(8, 1)
+        >>> WeightClipping(0.01).after_step(layer)
+        >>> bool(layer.weight.abs().max() <= 0.01)
+        True
     """
 
     def __init__(self, bound: float = 0.01) -> None:
@@ -56,11 +57,12 @@ class GradientPenalty(Constraint):
     Args:
         weight: factor of the penalty.
 
-    >>> import torch
-    >>> from mrsynth.adversarial import GameBatch, GradientPenalty
-    >>> batch = GameBatch(real=torch.ones(2, 3), generator_input=torch.zeros(2, 1))
-    >>> GradientPenalty(10.0).penalty(lambda image: 3 * image[:, 0], batch, torch.zeros(2, 3))  # 10 x (3 - 1)^2
-    {'gradient_penalty': tensor(40.)}
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import GameBatch, GradientPenalty
+        >>> batch = GameBatch(real=torch.ones(2, 3), generator_input=torch.zeros(2, 1))
+        >>> GradientPenalty(10.0).penalty(lambda image: 3 * image[:, 0], batch, torch.zeros(2, 3))  # 10 x (3 - 1)^2
+        {'gradient_penalty': tensor(40.)}
     """
 
     def __init__(self, weight: float = 10.0) -> None:
@@ -93,9 +95,10 @@ class MatchingAware(Constraint):
     Args:
         weight: factor of the term; Reed gives both kinds of fakes a half, here what was generated keeps its 1.
 
-    >>> from mrsynth.adversarial import MatchingAware
-    >>> MatchingAware(weight=0.5)
-    MatchingAware(weight=0.5)
+    Examples:
+        >>> from mrsynth.adversarial import MatchingAware
+        >>> MatchingAware(weight=0.5)
+        MatchingAware(weight=0.5)
     """
 
     def __init__(self, weight: float = 1.0) -> None:

@@ -25,10 +25,11 @@ class Objective(ShowsParameters, ABC):
 class NonSaturating(Objective):
     """Binary cross-entropy with logits; the generator maximizes log D(fake) (Goodfellow 2014, section 3).
 
-    >>> import torch
-    >>> from mrsynth.adversarial import NonSaturating
-    >>> NonSaturating().generator(torch.zeros(4))  # the discriminator is undecided: log 2
-    tensor(0.6931)
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import NonSaturating
+        >>> NonSaturating().generator(torch.zeros(4))  # the discriminator is undecided: log 2
+        tensor(0.6931)
     """
 
     def discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -44,10 +45,11 @@ class LeastSquares(Objective):
     Args:
         discriminator_weight: factor of both of the discriminator's terms.
 
-    >>> import torch
-    >>> from mrsynth.adversarial import LeastSquares
-    >>> LeastSquares().discriminator(real=torch.ones(4), fake=torch.zeros(4))  # a perfect discriminator
-    {'discriminator_real': tensor(0.), 'discriminator_fake': tensor(0.)}
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import LeastSquares
+        >>> LeastSquares().discriminator(real=torch.ones(4), fake=torch.zeros(4))  # a perfect discriminator
+        {'discriminator_real': tensor(0.), 'discriminator_fake': tensor(0.)}
     """
 
     def __init__(self, discriminator_weight: float = 0.5) -> None:
@@ -66,10 +68,11 @@ class LeastSquares(Objective):
 class Wasserstein(Objective):
     """Difference of means; the discriminator needs a Lipschitz constraint (Arjovsky 2017).
 
-    >>> import torch
-    >>> from mrsynth.adversarial import Wasserstein
-    >>> Wasserstein().discriminator(torch.tensor([3.0]), torch.tensor([1.0]))
-    {'discriminator_real': tensor(-3.), 'discriminator_fake': tensor(1.)}
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import Wasserstein
+        >>> Wasserstein().discriminator(torch.tensor([3.0]), torch.tensor([1.0]))
+        {'discriminator_real': tensor(-3.), 'discriminator_fake': tensor(1.)}
     """
 
     def discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -82,10 +85,11 @@ class Wasserstein(Objective):
 class Hinge(Objective):
     """Hinge at +1 and -1 for the discriminator, plain mean for the generator (Miyato 2018, equations 16 and 17).
 
-    >>> import torch
-    >>> from mrsynth.adversarial import Hinge
-    >>> Hinge().discriminator(torch.tensor([2.0]), torch.tensor([0.0]))  # beyond the margin 1 nothing is gained
-    {'discriminator_real': tensor(0.), 'discriminator_fake': tensor(1.)}
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import Hinge
+        >>> Hinge().discriminator(torch.tensor([2.0]), torch.tensor([0.0]))  # beyond the margin 1 nothing is gained
+        {'discriminator_real': tensor(0.), 'discriminator_fake': tensor(1.)}
     """
 
     def discriminator(self, real: torch.Tensor, fake: torch.Tensor) -> dict[str, torch.Tensor]:

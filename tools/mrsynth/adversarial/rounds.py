@@ -48,11 +48,12 @@ class LatentRound(ShowsParameters):
         latent_size: length of the standard normal vector.
         image_key: the real images.
 
-    >>> import torch
-    >>> from mrsynth.adversarial import LatentRound
-    >>> batch = LatentRound(latent_size=8)({"image": torch.zeros(2, 1, 16, 16)}, torch.device("cpu"))
-    >>> batch.generator_input.shape
-    torch.Size([2, 8])
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import LatentRound
+        >>> batch = LatentRound(latent_size=8)({"image": torch.zeros(2, 1, 16, 16)}, torch.device("cpu"))
+        >>> batch.generator_input.shape
+        torch.Size([2, 8])
     """
 
     def __init__(self, latent_size: int, image_key: str = "image") -> None:
@@ -76,12 +77,13 @@ class ClassRound(ShowsParameters):
         class_key: their class, integer `(B,)`; fakes are made of the same classes.
         condition_discriminator: show the class to the discriminator.
 
-    >>> import torch
-    >>> from mrsynth.adversarial import ClassRound
-    >>> images = {"image": torch.zeros(2, 1, 16, 16), "class": torch.tensor([0, 2])}
-    >>> batch = ClassRound(latent_size=8, classes=3)(images, torch.device("cpu"))
-    >>> batch.generator_input.shape, batch.real_condition.shape
-    (torch.Size([2, 11]), torch.Size([2, 3, 16, 16]))
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import ClassRound
+        >>> images = {"image": torch.zeros(2, 1, 16, 16), "class": torch.tensor([0, 2])}
+        >>> batch = ClassRound(latent_size=8, classes=3)(images, torch.device("cpu"))
+        >>> batch.generator_input.shape, batch.real_condition.shape
+        (torch.Size([2, 11]), torch.Size([2, 3, 16, 16]))
     """
 
     def __init__(
@@ -112,12 +114,13 @@ class TranslationRound(ShowsParameters):
         input_key: what the generator is given and the discriminator sees beside real and fake.
         image_key: the truth.
 
-    >>> import torch
-    >>> from mrsynth.adversarial import TranslationRound
-    >>> item = {"t1": torch.zeros(1, 1, 8, 8, 8), "image": torch.ones(1, 4, 8, 8, 8)}
-    >>> batch = TranslationRound("t1")(item, torch.device("cpu"))
-    >>> batch.generator_input.shape, batch.target.shape
-    (torch.Size([1, 1, 8, 8, 8]), torch.Size([1, 4, 8, 8, 8]))
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import TranslationRound
+        >>> item = {"t1": torch.zeros(1, 1, 8, 8, 8), "image": torch.ones(1, 4, 8, 8, 8)}
+        >>> batch = TranslationRound("t1")(item, torch.device("cpu"))
+        >>> batch.generator_input.shape, batch.target.shape
+        (torch.Size([1, 1, 8, 8, 8]), torch.Size([1, 4, 8, 8, 8]))
     """
 
     def __init__(self, input_key: str, image_key: str = "image") -> None:

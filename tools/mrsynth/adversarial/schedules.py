@@ -18,9 +18,10 @@ class Moves(NamedTuple):
 class Simultaneous(ShowsParameters):
     """Both move in every iteration, the discriminator first.
 
-    >>> from mrsynth.adversarial import Simultaneous
-    >>> Simultaneous()(0)
-    Moves(discriminator=True, generator=True)
+    Examples:
+        >>> from mrsynth.adversarial import Simultaneous
+        >>> Simultaneous()(0)
+        Moves(discriminator=True, generator=True)
     """
 
     def __call__(self, iteration: int) -> Moves:
@@ -30,14 +31,15 @@ class Simultaneous(ShowsParameters):
 class DiscriminatorSteps(ShowsParameters):
     """The discriminator moves every iteration, the generator every ``n_critic``-th; each has a fresh batch.
 
-    >>> from mrsynth.adversarial import DiscriminatorSteps
-    >>> [DiscriminatorSteps(n_critic=3)(iteration).generator for iteration in range(6)]
-    [False, False, True, False, False, True]
+    Examples:
+        >>> from mrsynth.adversarial import DiscriminatorSteps
+        >>> [DiscriminatorSteps(n_critic=3)(iteration).generator for iteration in range(6)]
+        [False, False, True, False, False, True]
     """
 
     def __init__(self, n_critic: int = 5) -> None:
         if n_critic < 1:
-            raise UserError("n_critic of at least 1", str(n_critic), "schedule", "correct it")
+            raise UserError("n_critic of at least 1", str(n_critic), "n_critic", "pass --n_critic 5")
         self.n_critic = n_critic
 
     def __call__(self, iteration: int) -> Moves:
@@ -47,9 +49,10 @@ class DiscriminatorSteps(ShowsParameters):
 class Alternating(ShowsParameters):
     """Strict turns, one move an iteration, the discriminator in the first (Doncenco 2022, section 2.5).
 
-    >>> from mrsynth.adversarial import Alternating
-    >>> Alternating()(0), Alternating()(1)
-    (Moves(discriminator=True, generator=False), Moves(discriminator=False, generator=True))
+    Examples:
+        >>> from mrsynth.adversarial import Alternating
+        >>> Alternating()(0), Alternating()(1)
+        (Moves(discriminator=True, generator=False), Moves(discriminator=False, generator=True))
     """
 
     def __call__(self, iteration: int) -> Moves:

@@ -38,12 +38,13 @@ class L1(Term):
     Raises:
         UserError: the round knows no truth.
 
-    >>> import torch
-    >>> from mrsynth.adversarial import GameBatch, L1
-    >>> real, fake = torch.ones(1, 1, 4, 4, 4), torch.zeros(1, 1, 4, 4, 4)
-    >>> batch = GameBatch(real, generator_input=real, target=real, target_weight=torch.ones(1, 1, 4, 4, 4))
-    >>> L1(weight=20.0)(batch, fake)  # the trainer multiplies by the weight
-    tensor(1.)
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import GameBatch, L1
+        >>> real, fake = torch.ones(1, 1, 4, 4, 4), torch.zeros(1, 1, 4, 4, 4)
+        >>> batch = GameBatch(real, generator_input=real, target=real, target_weight=torch.ones(1, 1, 4, 4, 4))
+        >>> L1(weight=20.0)(batch, fake)  # the trainer multiplies by the weight
+        tensor(1.)
     """
 
     name = "l1"
@@ -75,11 +76,12 @@ class FeatureMatching(Term):
     Raises:
         UserError: no layer, no such layer, or a round that knows no truth.
 
-    >>> import torch
-    >>> from mrsynth.adversarial import FeatureMatching
-    >>> discriminator = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 1, 3))
-    >>> FeatureMatching(1.0, discriminator, layers=["1"]).name
-    'feature_matching'
+    Examples:
+        >>> import torch
+        >>> from mrsynth.adversarial import FeatureMatching
+        >>> discriminator = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 1, 3))
+        >>> FeatureMatching(1.0, discriminator, layers=["1"]).name
+        'feature_matching'
     """
 
     name = "feature_matching"
@@ -94,7 +96,7 @@ class FeatureMatching(Term):
                 f"names of the discriminator's layers, of {sorted(name for name in modules if name)}",
                 str(list(layers)),
                 "terms: FeatureMatching",
-                "correct the layers",
+                "name layers of this network",
             )
         self.discriminator, self.layers, self.precision = discriminator, [modules[layer] for layer in layers], precision
 

@@ -19,9 +19,10 @@ from mrsynth.errors import UserError
 def class_channels(classes: Sequence[str]) -> int:
     """Numbers that a class takes beside the noise, or as channels beside the image: none where there is but one.
 
-    >>> from mrsynth.images import class_channels
-    >>> class_channels(["healthy", "benign", "malignant"]), class_channels(["MRI"])
-    (3, 0)
+    Examples:
+        >>> from mrsynth.images import class_channels
+        >>> class_channels(["healthy", "benign", "malignant"]), class_channels(["MRI"])
+        (3, 0)
     """
     return len(classes) if len(classes) > 1 else 0
 
@@ -29,10 +30,11 @@ def class_channels(classes: Sequence[str]) -> int:
 def latent_vector(size: int, seed: int, number: int, of_class: int = 0, classes: int = 1) -> torch.Tensor:
     """Standard normal noise of image ``number``, `(size,)`; where there are classes, with its own one-hot behind.
 
-    >>> import torch
-    >>> from mrsynth.images import latent_vector
-    >>> latent_vector(8, seed=0, number=3, of_class=1, classes=3)[-3:]  # the class as one-hot
-    tensor([0., 1., 0.])
+    Examples:
+        >>> import torch
+        >>> from mrsynth.images import latent_vector
+        >>> latent_vector(8, seed=0, number=3, of_class=1, classes=3)[-3:]  # the class as one-hot
+        tensor([0., 1., 0.])
     """
     noise = np.random.default_rng([seed, number]).standard_normal(size, dtype=np.float32)
     drawn = torch.from_numpy(noise)
@@ -97,9 +99,10 @@ class LatentDataset(Dataset):
     Raises:
         UserError: no images.
 
-    >>> from mrsynth.images import LatentDataset
-    >>> LatentDataset(size=16, count=4)[0]["image"].shape
-    torch.Size([16])
+    Examples:
+        >>> from mrsynth.images import LatentDataset
+        >>> LatentDataset(size=16, count=4)[0]["image"].shape
+        torch.Size([16])
     """
 
     def __init__(self, size: int, count: int, classes: int = 1, seed: int = 0, done: Collection[int] = ()) -> None:
@@ -116,14 +119,15 @@ class LatentDataset(Dataset):
 
 def _at_least_one(count: int) -> None:
     if count < 1:
-        raise UserError("at least one image", str(count), "count, validation_images", "correct it")
+        raise UserError("at least one image", str(count), "count, validation_images", "pass 1 or more")
 
 
 def build_round(latent_size: int, classes: Sequence[str]) -> ClassRound | LatentRound:
     """The round of a game on images of ``classes``: noise alone where there is but one.
 
-    >>> from mrsynth.images import build_round
-    >>> build_round(100, ["MRI"])
-    LatentRound(latent_size=100, image_key='image')
+    Examples:
+        >>> from mrsynth.images import build_round
+        >>> build_round(100, ["MRI"])
+        LatentRound(latent_size=100, image_key='image')
     """
     return ClassRound(latent_size, len(classes)) if len(classes) > 1 else LatentRound(latent_size)

@@ -112,12 +112,13 @@ def slice_classes(sequences: Sequence[str], condition: str) -> list[str]:
     Raises:
         UserError: an unknown condition.
 
-    >>> from mrsynth.images import slice_classes
-    >>> slice_classes(["t1", "flair"], "both")
-    ['t1, no tumor', 't1, tumor', 'flair, no tumor', 'flair, tumor']
+    Examples:
+        >>> from mrsynth.images import slice_classes
+        >>> slice_classes(["t1", "flair"], "both")
+        ['t1, no tumor', 't1, tumor', 'flair, no tumor', 'flair, tumor']
     """
     if condition not in CONDITIONS:
-        raise UserError(f"condition: one of {CONDITIONS}", repr(condition), "condition", "choose one")
+        raise UserError(f"condition: one of {CONDITIONS}", repr(condition), "condition", "pass --condition none")
     tumor = ["no tumor", "tumor"]
     both = [f"{sequence}, {kind}" for sequence in sequences for kind in tumor]
     return {"none": ["image"], "tumor": tumor, "sequence": list(sequences), "both": both}[condition]
@@ -137,12 +138,13 @@ class ImageDataset(Dataset):
     Raises:
         UserError: no images, or images of several sizes.
 
-    >>> import torch
-    >>> from mrsynth.images import ImageDataset, SubjectImages
-    >>> subject = SubjectImages("A", torch.zeros(2, 1, 8, 8), classes=[0, 1], names=["003", "004"])
-    >>> dataset = ImageDataset([subject])
-    >>> len(dataset), dataset[1]["name"]
-    (2, '004')
+    Examples:
+        >>> import torch
+        >>> from mrsynth.images import ImageDataset, SubjectImages
+        >>> subject = SubjectImages("A", torch.zeros(2, 1, 8, 8), classes=[0, 1], names=["003", "004"])
+        >>> dataset = ImageDataset([subject])
+        >>> len(dataset), dataset[1]["name"]
+        (2, '004')
     """
 
     def __init__(self, stacks: Sequence[SubjectImages], flip: bool = False, seed: int = 0, repeat: int = 1) -> None:

@@ -80,9 +80,10 @@ class Card:
 def card_ids() -> list[str]:
     """Ids of all cards, sorted.
 
-    >>> from mrsynth.manifest import card_ids
-    >>> [card for card in card_ids() if card.startswith("brats20")]
-    ['brats2015', 'brats2016', 'brats2018', 'brats2019', 'brats2020', 'brats2021', 'brats2023']
+    Examples:
+        >>> from mrsynth.manifest import card_ids
+        >>> [card for card in card_ids() if card.startswith("brats20")]
+        ['brats2015', 'brats2016', 'brats2018', 'brats2019', 'brats2020', 'brats2021', 'brats2023']
     """
     return sorted(_cards())
 
@@ -93,9 +94,10 @@ def load_card(card_id: str) -> Card:
     Raises:
         UserError: there is no such card.
 
-    >>> from mrsynth.manifest import load_card
-    >>> load_card("brats2021").label_map
-    {0: 0, 1: 1, 2: 2, 4: 4}
+    Examples:
+        >>> from mrsynth.manifest import load_card
+        >>> load_card("brats2021").label_map
+        {0: 0, 1: 1, 2: 2, 4: 4}
     """
     cards = _cards()
     if card_id not in cards:

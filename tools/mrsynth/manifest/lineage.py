@@ -152,9 +152,10 @@ def in_section(
 def with_ancestors(items: Iterable[Mapping[str, Any]]) -> list[str]:
     """Ids of subjects, and of all whom those among them that are synthetic are made from.
 
-    >>> from mrsynth.manifest import with_ancestors
-    >>> with_ancestors([{"subject": "Synthetic_0", "derived_from": ["A", "B"]}])
-    ['Synthetic_0', 'A', 'B']
+    Examples:
+        >>> from mrsynth.manifest import with_ancestors
+        >>> with_ancestors([{"subject": "Synthetic_0", "derived_from": ["A", "B"]}])
+        ['Synthetic_0', 'A', 'B']
     """
     return [i for item in items for i in (item["subject"], *item.get("derived_from", []))]
 

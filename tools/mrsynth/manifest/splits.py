@@ -15,6 +15,7 @@ from numbers import Integral
 from mrsynth.errors import UserError
 
 SECTIONS = ("training", "validation", "test")
+"""The sections of a datalist."""
 
 
 def split_subjects(
@@ -47,9 +48,10 @@ def split_subjects(
     Raises:
         UserError: an unknown mode, a share or fold out of range, or too few subjects.
 
-    >>> from mrsynth.manifest import split_subjects
-    >>> split_subjects([f"S{n}" for n in range(10)], validation=1, test=2)
-    {'training': ['S0', 'S1', 'S2', 'S3', 'S7', 'S8', 'S9'], 'validation': ['S4'], 'test': ['S5', 'S6']}
+    Examples:
+        >>> from mrsynth.manifest import split_subjects
+        >>> split_subjects([f"S{n}" for n in range(10)], validation=1, test=2)
+        {'training': ['S0', 'S1', 'S2', 'S3', 'S7', 'S8', 'S9'], 'validation': ['S4'], 'test': ['S5', 'S6']}
     """
     ids = sorted(subjects, key=natural)
     if len(set(ids)) != len(ids):

@@ -117,12 +117,13 @@ def checkerboard_energy(
     Raises:
         UserError: as :meth:`PowerSpectrum.update`, or images that are all constant.
 
-    >>> import torch
-    >>> from mrsynth.metrics import checkerboard_energy
-    >>> smooth = torch.rand(8, 1, 64, 64, generator=torch.Generator().manual_seed(0)).cumsum(-1).cumsum(-2)
-    >>> checkered = smooth + 50 * (torch.arange(64) % 2)
-    >>> checkerboard_energy(checkered)["energy"] > checkerboard_energy(smooth)["energy"]
-    True
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import checkerboard_energy
+        >>> smooth = torch.rand(8, 1, 64, 64, generator=torch.Generator().manual_seed(0)).cumsum(-1).cumsum(-2)
+        >>> checkered = smooth + 50 * (torch.arange(64) % 2)
+        >>> checkerboard_energy(checkered)["energy"] > checkerboard_energy(smooth)["energy"]
+        True
     """
     spectrum = images if isinstance(images, PowerSpectrum) else PowerSpectrum()
     if not isinstance(images, PowerSpectrum):

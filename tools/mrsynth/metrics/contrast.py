@@ -29,11 +29,12 @@ def shell(lesion: np.ndarray, tissue: np.ndarray, spacing: Sequence[float], widt
 def contrast(image: np.ndarray, region: np.ndarray, around: np.ndarray) -> float:
     """Mean of ``image`` `(X, Y, Z)` in ``region`` less that in ``around`` (bool masks); NaN where one is too small.
 
-    >>> import numpy as np
-    >>> from mrsynth.metrics import contrast
-    >>> image = np.repeat([1.0, 3.0], 50).reshape(10, 10, 1)
-    >>> contrast(image, region=image > 2, around=image < 2)
-    2.0
+    Examples:
+        >>> import numpy as np
+        >>> from mrsynth.metrics import contrast
+        >>> image = np.repeat([1.0, 3.0], 50).reshape(10, 10, 1)
+        >>> contrast(image, region=image > 2, around=image < 2)
+        2.0
     """
     if min(np.count_nonzero(region), np.count_nonzero(around)) < LEAST_VOXELS:
         return float("nan")

@@ -21,9 +21,10 @@ LEAST_VOXELS = 3
 def feature_names() -> list[str]:
     """Names of the features, in the order of :func:`tumor_features`.
 
-    >>> from mrsynth.metrics import feature_names
-    >>> feature_names()[:2], len(feature_names())
-    (['core t1 mean', 'core t1 texture'], 24)
+    Examples:
+        >>> from mrsynth.metrics import feature_names
+        >>> feature_names()[:2], len(feature_names())
+        (['core t1 mean', 'core t1 texture'], 24)
     """
     return [f"{part} {name} {kind}" for part in PARTS for name in SEQUENCES for kind in ("mean", "texture")]
 

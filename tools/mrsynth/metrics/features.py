@@ -74,12 +74,13 @@ class Features:
     Raises:
         UserError: when called, images of another number of axes, or values that are not finite or not in [-1, 1].
 
-    >>> import torch
-    >>> from mrsynth.metrics import Features
-    >>> means = Features("means", 1, lambda images: images.mean(dim=(1, 2, 3))[:, None])
-    >>> means(torch.ones(2, 1, 8, 8))
-    tensor([[1.],
-            [1.]])
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import Features
+        >>> means = Features("means", 1, lambda images: images.mean(dim=(1, 2, 3))[:, None])
+        >>> means(torch.ones(2, 1, 8, 8))
+        tensor([[1.],
+                [1.]])
     """
 
     name: str

@@ -62,12 +62,13 @@ class BrainSSIM(ShowsParameters, CumulativeIterationMetric):
 
     The brain is where the truth is not background, which is exactly -1 in every sequence.
 
-    >>> import torch
-    >>> from mrsynth.metrics import BrainSSIM
-    >>> image = torch.rand(1, 4, 16, 16, 16) - 0.5
-    >>> metric = BrainSSIM()
-    >>> metric(image, image)
-    tensor([[1.]])
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import BrainSSIM
+        >>> image = torch.rand(1, 4, 16, 16, 16) - 0.5
+        >>> metric = BrainSSIM()
+        >>> metric(image, image)
+        tensor([[1.]])
     """
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:

@@ -38,13 +38,14 @@ class GaussianStatistics(ShowsParameters):
     Args:
         features: the first batch, `(N, D)`.
 
-    >>> import torch
-    >>> from mrsynth.metrics import GaussianStatistics
-    >>> statistics = GaussianStatistics()
-    >>> for _ in range(3):  # batches
-    ...     statistics.update(torch.rand(10, 4))
-    >>> statistics.count
-    30
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import GaussianStatistics
+        >>> statistics = GaussianStatistics()
+        >>> for _ in range(3):  # batches
+        ...     statistics.update(torch.rand(10, 4))
+        >>> statistics.count
+        30
     """
 
     def __init__(self, features: FeatureMatrix | None = None) -> None:
@@ -187,11 +188,12 @@ def frechet_distance(real: GaussianStatistics | FeatureMatrix, fake: GaussianSta
     Raises:
         UserError: not matrices, values that are not finite, fewer than two images, or different numbers of features.
 
-    >>> import torch
-    >>> from mrsynth.metrics import frechet_distance
-    >>> features = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
-    >>> round(frechet_distance(features, features + 1), 3)  # the means differ by 1 in each of 4 dimensions
-    4.0
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import frechet_distance
+        >>> features = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
+        >>> round(frechet_distance(features, features + 1), 3)  # the means differ by 1 in each of 4 dimensions
+        4.0
     """
     one, other = (s if isinstance(s, GaussianStatistics) else GaussianStatistics(s) for s in (real, fake))
     few = min(one.count, other.count)

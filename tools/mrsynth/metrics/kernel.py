@@ -40,11 +40,12 @@ def kernel_distance(
         UserError: not matrices of as many features, values that are not finite, fewer than four images of a set, or
             subsets that cannot be drawn.
 
-    >>> import torch
-    >>> from mrsynth.metrics import kernel_distance
-    >>> a, b = torch.randn(2, 100, 4, generator=torch.Generator().manual_seed(0))
-    >>> kernel_distance(a, b + 3)["mean"] > kernel_distance(a, b)["mean"]
-    True
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import kernel_distance
+        >>> a, b = torch.randn(2, 100, 4, generator=torch.Generator().manual_seed(0))
+        >>> kernel_distance(a, b + 3)["mean"] > kernel_distance(a, b)["mean"]
+        True
     """
     one, other = (rows.numpy() for rows in feature_pair(real, fake, least=4))
     smaller = min(len(one), len(other))

@@ -39,11 +39,12 @@ def precision_recall(real: FeatureMatrix, fake: FeatureMatrix, k: int = 3) -> di
     Raises:
         UserError: not matrices of as many features, values that are not finite, or no more than ``k`` images in a set.
 
-    >>> import torch
-    >>> from mrsynth.metrics import precision_recall
-    >>> features = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
-    >>> precision_recall(features, features + 100)
-    {'precision': 0.0, 'recall': 0.0, 'k': 3, 'real': 200, 'fake': 200}
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import precision_recall
+        >>> features = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+        >>> precision_recall(features, features + 100)
+        {'precision': 0.0, 'recall': 0.0, 'k': 3, 'real': 200, 'fake': 200}
     """
     one, other = _pair(real, fake, k)
     real_radii, fake_radii = _radii(one, k), _radii(other, k)
@@ -81,11 +82,12 @@ def density_coverage(real: FeatureMatrix, fake: FeatureMatrix, k: int = 5) -> di
     Raises:
         UserError: not matrices of as many features, values that are not finite, or no more than ``k`` images in a set.
 
-    >>> import torch
-    >>> from mrsynth.metrics import density_coverage
-    >>> features = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
-    >>> density_coverage(features, features)["coverage"]
-    1.0
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import density_coverage
+        >>> features = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+        >>> density_coverage(features, features)["coverage"]
+        1.0
     """
     one, other = _pair(real, fake, k)
     radii, inside, covered = _radii(one, k), 0, 0
@@ -122,11 +124,12 @@ def nearest_neighbor_accuracy(real: FeatureMatrix, fake: FeatureMatrix) -> dict[
     Raises:
         UserError: not matrices of as many features, values that are not finite, or fewer than two images in a set.
 
-    >>> import torch
-    >>> from mrsynth.metrics import nearest_neighbor_accuracy
-    >>> features = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
-    >>> nearest_neighbor_accuracy(features, features + 100)["accuracy_fake"]  # 0.5 is best
-    1.0
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import nearest_neighbor_accuracy
+        >>> features = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+        >>> nearest_neighbor_accuracy(features, features + 100)["accuracy_fake"]  # 0.5 is best
+        1.0
     """
     one, other = _pair(real, fake, 1)
     on_real, on_fake = _own_share(one, other), _own_share(other, one)

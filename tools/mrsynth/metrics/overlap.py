@@ -21,6 +21,7 @@ from mrsynth.conventions import LABELS, REGIONS
 from mrsynth.representation import ShowsParameters
 
 MEASURES = ("dice", "hd95", "sensitivity", "precision")
+"""The measures of each region."""
 
 
 def region_scores(
@@ -37,12 +38,13 @@ def region_scores(
         For each of :data:`~mrsynth.conventions.REGIONS` the :data:`MEASURES`: Dice, sensitivity and precision from 0
         to 1, ``hd95`` in mm.
 
-    >>> import numpy as np
-    >>> from mrsynth.metrics import region_scores
-    >>> label = np.zeros((8, 8, 8), np.uint8)
-    >>> label[2:6, 2:6, 2:6] = 4
-    >>> region_scores(label, label, spacing=(1, 1, 1))["ET"]["dice"]
-    1.0
+    Examples:
+        >>> import numpy as np
+        >>> from mrsynth.metrics import region_scores
+        >>> label = np.zeros((8, 8, 8), np.uint8)
+        >>> label[2:6, 2:6, 2:6] = 4
+        >>> region_scores(label, label, spacing=(1, 1, 1))["ET"]["dice"]
+        1.0
     """
     mm = [float(s) for s in spacing]
     diagonal = float(np.linalg.norm(np.multiply(reference.shape, mm)))
@@ -82,13 +84,14 @@ class RegionDice(ShowsParameters, CumulativeIterationMetric):
 
     The aggregate is the mean over subjects and regions, by which the best epoch is chosen.
 
-    >>> import torch
-    >>> from mrsynth.metrics import RegionDice
-    >>> logits = torch.zeros(1, 4, 4, 4, 4)
-    >>> logits[:, 3] = 1  # enhancing everywhere
-    >>> metric = RegionDice()
-    >>> metric(logits, torch.full((1, 1, 4, 4, 4), 3))  # WT, TC, ET
-    tensor([[1., 1., 1.]])
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import RegionDice
+        >>> logits = torch.zeros(1, 4, 4, 4, 4)
+        >>> logits[:, 3] = 1  # enhancing everywhere
+        >>> metric = RegionDice()
+        >>> metric(logits, torch.full((1, 1, 4, 4, 4), 3))  # WT, TC, ET
+        tensor([[1., 1., 1.]])
     """
 
     def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:

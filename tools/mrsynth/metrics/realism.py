@@ -276,13 +276,14 @@ def standardized(real: torch.Tensor, *others: torch.Tensor) -> list[torch.Tensor
 def realism_table(result: Mapping[str, Any], title: str = "") -> str:
     """What :func:`realism` found, for people.
 
-    >>> import torch
-    >>> from mrsynth.metrics import Features, realism, realism_table
-    >>> pixels = Features("16 pixels", 16, lambda images: images.flatten(1))
-    >>> images = torch.rand(80, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    >>> table = realism_table(realism(images[:40], images[40:], pixels, draws=2, count=10))
-    >>> print(table.splitlines()[1][:55].strip())
-    Fréchet distance, lower is better
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import Features, realism, realism_table
+        >>> pixels = Features("16 pixels", 16, lambda images: images.flatten(1))
+        >>> images = torch.rand(80, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        >>> table = realism_table(realism(images[:40], images[40:], pixels, draws=2, count=10))
+        >>> print(table.splitlines()[1][:55].strip())
+        Fréchet distance, lower is better
     """
     lines = [title] if title else []
     lines += [f"{'':52}" + "".join(f"{pair:>18}" for pair in PAIRS)]

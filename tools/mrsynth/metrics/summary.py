@@ -11,9 +11,10 @@ import numpy as np
 def mean_sd(values: Iterable[float]) -> dict[str, Any]:
     """Mean, standard deviation (n - 1) and number of the finite ``values``; None where they do not exist.
 
-    >>> from mrsynth.metrics import mean_sd
-    >>> mean_sd([1.0, 2.0, 3.0])
-    {'mean': 2.0, 'sd': 1.0, 'n': 3}
+    Examples:
+        >>> from mrsynth.metrics import mean_sd
+        >>> mean_sd([1.0, 2.0, 3.0])
+        {'mean': 2.0, 'sd': 1.0, 'n': 3}
     """
     finite = np.asarray([v for v in values if np.isfinite(v)], dtype=float)
     return {

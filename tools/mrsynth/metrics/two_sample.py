@@ -47,11 +47,12 @@ def classifier_two_sample_test(
         UserError: not matrices of as many features, values that are not finite, fewer than 10 images of a set (or
             than folds), or a classifier of another name.
 
-    >>> import torch
-    >>> from mrsynth.metrics import classifier_two_sample_test
-    >>> features = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
-    >>> classifier_two_sample_test(features[:100], features[100:] + 100)["accuracy"]
-    1.0
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import classifier_two_sample_test
+        >>> features = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+        >>> classifier_two_sample_test(features[:100], features[100:] + 100)["accuracy"]
+        1.0
     """
     if classifier not in CLASSIFIERS:
         raise UserError(

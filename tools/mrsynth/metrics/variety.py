@@ -57,11 +57,12 @@ def ms_ssim_variety(
         UserError: fewer than two images, no pairs asked for, mixed sizes, fewer than 11 pixels along an axis, or
             intensities that are not finite.
 
-    >>> import torch
-    >>> from mrsynth.metrics import ms_ssim_variety
-    >>> image = torch.rand(1, 1, 176, 176) * 2 - 1
-    >>> round(ms_ssim_variety(image.repeat(4, 1, 1, 1), pairs=2)["mean"], 2)  # mode collapse: all images are one
-    1.0
+    Examples:
+        >>> import torch
+        >>> from mrsynth.metrics import ms_ssim_variety
+        >>> image = torch.rand(1, 1, 176, 176) * 2 - 1
+        >>> round(ms_ssim_variety(image.repeat(4, 1, 1, 1), pairs=2)["mean"], 2)  # mode collapse: all images are one
+        1.0
     """
     count = len(images)
     if count < 2 or pairs < 1:

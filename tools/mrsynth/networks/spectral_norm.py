@@ -13,14 +13,15 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTran
 def add_spectral_norm(network: nn.Module) -> nn.Module:
     """Divide every convolution's and linear layer's weight by its largest singular value, in place.
 
-    >>> import torch
-    >>> from mrsynth.networks import add_spectral_norm, power_iteration
-    >>> layer = add_spectral_norm(torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3)))
-    >>> for _ in range(20):
-    ...     power_iteration(layer)
-    >>> largest = torch.linalg.matrix_norm(layer[0].weight.flatten(1), 2)
-    >>> round(float(largest), 2)
-    1.0
+    Examples:
+        >>> import torch
+        >>> from mrsynth.networks import add_spectral_norm, power_iteration
+        >>> layer = add_spectral_norm(torch.nn.Sequential(torch.nn.Conv2d(4, 8, 3)))
+        >>> for _ in range(20):
+        ...     power_iteration(layer)
+        >>> largest = torch.linalg.matrix_norm(layer[0].weight.flatten(1), 2)
+        >>> round(float(largest), 2)
+        1.0
     """
     for module in network.modules():
         if isinstance(module, CONVOLUTIONS) and not parametrize.is_parametrized(module, "weight"):

@@ -21,11 +21,12 @@ def doubling(before: int, after: int, upsampling: str, bias: bool = True) -> lis
     Raises:
         UserError: another upsampling.
 
-    >>> import torch
-    >>> from mrsynth.networks import doubling
-    >>> upsample = torch.nn.Sequential(*doubling(8, 4, "resize"))
-    >>> upsample(torch.zeros(1, 8, 5, 5)).shape
-    torch.Size([1, 4, 10, 10])
+    Examples:
+        >>> import torch
+        >>> from mrsynth.networks import doubling
+        >>> upsample = torch.nn.Sequential(*doubling(8, 4, "resize"))
+        >>> upsample(torch.zeros(1, 8, 5, 5)).shape
+        torch.Size([1, 4, 10, 10])
     """
     if upsampling not in UPSAMPLING:
         raise UserError(

@@ -28,10 +28,11 @@ def make_subject(seed: int, index: int, spacing: float = 1.0) -> tuple[Array, Ar
     Raises:
         UserError: a spacing that does not divide the field of view, or a negative seed or index.
 
-    >>> from mrsynth.phantom import make_subject
-    >>> image, label, affine = make_subject(seed=0, index=0, spacing=4.0)
-    >>> image.shape, sorted(set(label.ravel().tolist()))
-    ((4, 60, 60, 39), [0, 1, 2, 4])
+    Examples:
+        >>> from mrsynth.phantom import make_subject
+        >>> image, label, affine = make_subject(seed=0, index=0, spacing=4.0)
+        >>> image.shape, sorted(set(label.ravel().tolist()))
+        ((4, 60, 60, 39), [0, 1, 2, 4])
     """
     grid = PhantomGrid(spacing)
     seed, index = whole_number("seed", seed), whole_number("index", index)

@@ -74,15 +74,16 @@ def background_outside(logits: torch.Tensor, image: torch.Tensor) -> torch.Tenso
         logits: `(B, C, X, Y, Z)`, channel 0 being background.
         image: what the network was given, `(B, 4, X, Y, Z)`.
 
-    >>> import torch
-    >>> from mrsynth.segmentation import background_outside
-    >>> image = torch.zeros(1, 4, 1, 1, 2)
-    >>> image[..., 1] = 5  # brain
-    >>> background_outside(torch.ones(1, 4, 1, 1, 2), image)[0, :, 0, 0]
-    tensor([[20.,  1.],
-            [ 0.,  1.],
-            [ 0.,  1.],
-            [ 0.,  1.]])
+    Examples:
+        >>> import torch
+        >>> from mrsynth.segmentation import background_outside
+        >>> image = torch.zeros(1, 4, 1, 1, 2)
+        >>> image[..., 1] = 5  # brain
+        >>> background_outside(torch.ones(1, 4, 1, 1, 2), image)[0, :, 0, 0]
+        tensor([[20.,  1.],
+                [ 0.,  1.],
+                [ 0.,  1.],
+                [ 0.,  1.]])
     """
     certain = logits.new_zeros(logits.shape[1])
     certain[0] = CERTAIN

@@ -16,6 +16,7 @@ from mrsynth.transforms import check_millimeters, soften
 from mrsynth.transforms.geometry import as_array
 
 OWN_TUMOR = ("replace", "keep")
+"""What happens to the recipient's own tumor: healthy tissue replaces it, or it stays."""
 
 
 class InpaintingWeightd(ShowsParameters, Transform):
@@ -36,7 +37,7 @@ class InpaintingWeightd(ShowsParameters, Transform):
 
     def __init__(self, own_tumor: str = "replace", blend: float = 2.0) -> None:
         if own_tumor not in OWN_TUMOR:
-            raise UserError(f"own_tumor: one of {OWN_TUMOR}", repr(own_tumor), "own_tumor", "choose one")
+            raise UserError(f"own_tumor: one of {OWN_TUMOR}", repr(own_tumor), "own_tumor", "pass --own_tumor replace")
         check_millimeters(blend, "blend")
         self.own_tumor, self.blend = own_tumor, blend
 

@@ -42,12 +42,13 @@ def own_scale() -> dict[str, Any]:
 def to_int16(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
     """`(C, X, Y, Z)` in [-1, 1] as int16: 0 outside the bool mask `(X, Y, Z)`, 1 to 1000 inside.
 
-    >>> import numpy as np
-    >>> from mrsynth.synthesis import from_int16, to_int16
-    >>> image = np.array([-1.0, -0.5, 1.0], np.float32).reshape(1, 3, 1, 1)
-    >>> voxels = to_int16(image, brain=image[0] > -1)
-    >>> print(from_int16(voxels).ravel().round(2))
-    [-1.  -0.5  1. ]
+    Examples:
+        >>> import numpy as np
+        >>> from mrsynth.synthesis import from_int16, to_int16
+        >>> image = np.array([-1.0, -0.5, 1.0], np.float32).reshape(1, 3, 1, 1)
+        >>> voxels = to_int16(image, brain=image[0] > -1)
+        >>> print(from_int16(voxels).ravel().round(2))
+        [-1.  -0.5  1. ]
     """
     scaled = np.rint(LOW + (HIGH - LOW) * (image.clip(-1, 1) + 1) / 2)
     return np.where(brain, scaled, 0).astype(np.int16)

@@ -30,9 +30,10 @@ def ordered_pairs(subjects: int, seed: int = 0) -> list[tuple[int, int]]:
     Raises:
         UserError: fewer than two subjects.
 
-    >>> from mrsynth.synthesis import ordered_pairs
-    >>> ordered_pairs(3, seed=0)  # (recipient, donor): each pair once
-    [(2, 0), (1, 2), (0, 1), (2, 1), (1, 0), (0, 2)]
+    Examples:
+        >>> from mrsynth.synthesis import ordered_pairs
+        >>> ordered_pairs(3, seed=0)  # (recipient, donor): each pair once
+        [(2, 0), (1, 2), (0, 1), (2, 1), (1, 0), (0, 2)]
     """
     if subjects < 2:
         raise UserError("at least two subjects: a recipient and a donor", str(subjects), "datalist", "add subjects")

@@ -85,9 +85,10 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises:
         UserError: a device that is not there.
 
-    >>> from mrsynth.training import choose_device
-    >>> choose_device("cpu")
-    device(type='cpu')
+    Examples:
+        >>> from mrsynth.training import choose_device
+        >>> choose_device("cpu")
+        device(type='cpu')
     """
     if name == "auto":
         return local_device()

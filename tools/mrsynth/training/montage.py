@@ -42,12 +42,13 @@ class MontageRow:
 def tumor_center(label: np.ndarray) -> tuple[int, int, int]:
     """Voxel through which to look at a label `(X, Y, Z)`: in each axis the slice with the most tumor.
 
-    >>> import numpy as np
-    >>> from mrsynth.training import tumor_center
-    >>> label = np.zeros((8, 8, 8), np.uint8)
-    >>> label[2:5, 3:6, 4:7] = 4
-    >>> tumor_center(label)
-    (2, 3, 4)
+    Examples:
+        >>> import numpy as np
+        >>> from mrsynth.training import tumor_center
+        >>> label = np.zeros((8, 8, 8), np.uint8)
+        >>> label[2:5, 3:6, 4:7] = 4
+        >>> tumor_center(label)
+        (2, 3, 4)
     """
     if not (label > 0).any():
         return tuple(n // 2 for n in label.shape)  # type: ignore[return-value]
@@ -71,11 +72,12 @@ class Montage:
         columns: names of the channels.
         mm_per_pixel: scale.
 
-    >>> import numpy as np
-    >>> from mrsynth.training import Montage, MontageRow
-    >>> row = MontageRow("real", np.zeros((2, 8, 8, 8)), None, spacing=(1.0, 1.0, 1.0), center=(4, 4, 4))
-    >>> Montage([row], columns=("t1", "t2")).draw().shape
-    (7, 42, 3)
+    Examples:
+        >>> import numpy as np
+        >>> from mrsynth.training import Montage, MontageRow
+        >>> row = MontageRow("real", np.zeros((2, 8, 8, 8)), None, spacing=(1.0, 1.0, 1.0), center=(4, 4, 4))
+        >>> Montage([row], columns=("t1", "t2")).draw().shape
+        (7, 42, 3)
     """
 
     rows: Sequence[MontageRow]

@@ -32,12 +32,13 @@ def derived_seed(*parts: int) -> int:
     Raises:
         UserError: one of them is negative, or no integer.
 
-    >>> from mrsynth.training import derived_seed
-    >>> derived_seed(0, 1) == derived_seed(0, 1), derived_seed(0, 1) == derived_seed(1, 0)
-    (True, False)
+    Examples:
+        >>> from mrsynth.training import derived_seed
+        >>> derived_seed(0, 1) == derived_seed(0, 1), derived_seed(0, 1) == derived_seed(1, 0)
+        (True, False)
     """
     if any(not isinstance(part, (int, np.integer)) or part < 0 for part in parts):
-        raise UserError("a seed that is an integer of 0 or more", str(parts), "seed", "correct it")
+        raise UserError("a seed that is an integer of 0 or more", str(parts), "seed", "pass --seed 0")
     return int(np.random.SeedSequence([int(p) for p in parts]).generate_state(1)[0])
 
 
@@ -69,11 +70,12 @@ class SeededSampler(ShowsParameters, Sampler):
         seed: of the order.
         shuffle: or in order.
 
-    >>> from mrsynth.training import SeededSampler
-    >>> sampler = SeededSampler(3, seed=0)
-    >>> sampler.set_epoch(5)
-    >>> list(sampler) == list(sampler)  # a function of seed and epoch
-    True
+    Examples:
+        >>> from mrsynth.training import SeededSampler
+        >>> sampler = SeededSampler(3, seed=0)
+        >>> sampler.set_epoch(5)
+        >>> list(sampler) == list(sampler)  # a function of seed and epoch
+        True
     """
 
     def __init__(self, items: int, seed: int = 0, shuffle: bool = True) -> None:
@@ -118,10 +120,11 @@ class PairSampler(SeededSampler):
     Raises:
         UserError: a single subject, which has no donor.
 
-    >>> from mrsynth.training import PairSampler
-    >>> pairs = list(PairSampler(4, seed=0))
-    >>> [(pair.number, pair.donor) for pair in pairs]
-    [(0, 3), (1, 2)]
+    Examples:
+        >>> from mrsynth.training import PairSampler
+        >>> pairs = list(PairSampler(4, seed=0))
+        >>> [(pair.number, pair.donor) for pair in pairs]
+        [(0, 3), (1, 2)]
     """
 
     def __init__(self, items: int, seed: int = 0, disjoint: bool = True) -> None:
@@ -161,9 +164,10 @@ class PatchSampler(SeededSampler):
     Raises:
         UserError: no subjects, or no patches.
 
-    >>> from mrsynth.training import PatchSampler
-    >>> len(list(PatchSampler(items=3, patches=8)))
-    8
+    Examples:
+        >>> from mrsynth.training import PatchSampler
+        >>> len(list(PatchSampler(items=3, patches=8)))
+        8
     """
 
     def __init__(
@@ -182,7 +186,7 @@ class PatchSampler(SeededSampler):
                 "at least one training subject, patch and subepoch",
                 f"{items} subjects, {patches} patches, {subepochs} subepochs, {subjects} subjects a subepoch",
                 "training part of the datalist, or the sampling settings",
-                "correct it",
+                "add subjects to the training part, or set each of these settings to 1 or more",
             )
         self.patches, self.subepochs, self.subjects = patches, subepochs, subjects
         is_synthetic = np.asarray(synthetic if len(synthetic) else [False] * items, dtype=bool)
@@ -190,7 +194,9 @@ class PatchSampler(SeededSampler):
         self.groups = [(np.arange(items), patches)]
         if synthetic_share is not None:
             if not 0 <= synthetic_share <= 1:
-                raise UserError("a share from 0 to 1", repr(synthetic_share), "synthetic_share", "correct it")
+                raise UserError(
+                    "a share from 0 to 1", repr(synthetic_share), "synthetic_share", "pass a share such as 0.5"
+                )
             if is_synthetic.any() and not is_synthetic.all():
                 made = round(synthetic_share * patches)
                 shares = ((is_synthetic, made), (~is_synthetic, patches - made))
@@ -225,11 +231,12 @@ class ClassSampler(SeededSampler):
     Raises:
         UserError: no items, or a class below the highest that has none.
 
-    >>> from mrsynth.training import ClassSampler
-    >>> classes = [0] * 9 + [1]
-    >>> draws = [classes[draw.number] for draw in ClassSampler(classes)]
-    >>> draws.count(0) == draws.count(1)
-    True
+    Examples:
+        >>> from mrsynth.training import ClassSampler
+        >>> classes = [0] * 9 + [1]
+        >>> draws = [classes[draw.number] for draw in ClassSampler(classes)]
+        >>> draws.count(0) == draws.count(1)
+        True
     """
 
     def __init__(self, classes: Sequence[int], seed: int = 0, draws_per_epoch: int | None = None) -> None:
@@ -342,14 +349,15 @@ class SeededDataset(Dataset):
     Raises:
         UserError: another ``cache``.
 
-    >>> from monai.transforms import RandScaleIntensityd
-    >>> from mrsynth.training import Draw, SeededDataset
-    >>> import torch
-    >>> data = [{"image": torch.ones(1, 2)}]
-    >>> dataset = SeededDataset(data, [], [RandScaleIntensityd("image", 0.5, prob=1.0)], seed=3)
-    >>> first, again, other = (dataset[Draw(epoch, 0)]["image"] for epoch in (1, 1, 2))
-    >>> torch.equal(first, again), torch.equal(first, other)
-    (True, False)
+    Examples:
+        >>> from monai.transforms import RandScaleIntensityd
+        >>> from mrsynth.training import Draw, SeededDataset
+        >>> import torch
+        >>> data = [{"image": torch.ones(1, 2)}]
+        >>> dataset = SeededDataset(data, [], [RandScaleIntensityd("image", 0.5, prob=1.0)], seed=3)
+        >>> first, again, other = (dataset[Draw(epoch, 0)]["image"] for epoch in (1, 1, 2))
+        >>> torch.equal(first, again), torch.equal(first, other)
+        (True, False)
     """
 
     def __init__(
@@ -373,7 +381,7 @@ class SeededDataset(Dataset):
         elif cache == "none":
             self.subjects = Dataset(data, deterministic)
         else:
-            raise UserError("cache: auto, memory, disk or none", repr(cache), "cache", "choose one of these")
+            raise UserError("cache: auto, memory, disk or none", repr(cache), "cache", "pass --cache auto")
         super().__init__(list(data), None)
         random_part = transform if isinstance(transform, Compose) else Compose(transform or [])
         self.random_transform, self.seed = random_part, seed

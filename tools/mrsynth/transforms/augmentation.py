@@ -13,6 +13,7 @@ from monai.transforms import Rand3DElasticd, RandAffined, Transform
 from mrsynth.errors import UserError
 
 AUGMENTATIONS = ("none", "usual")
+"""Values of ``augmentation``."""
 
 
 def usual_augmentation(
@@ -43,7 +44,9 @@ def usual_augmentation(
         UserError: an unknown name.
     """
     if augmentation not in AUGMENTATIONS:
-        raise UserError(f"augmentation: one of {AUGMENTATIONS}", repr(augmentation), "augmentation", "choose one")
+        raise UserError(
+            f"augmentation: one of {AUGMENTATIONS}", repr(augmentation), "augmentation", "pass --augmentation usual"
+        )
     if augmentation == "none":
         return []
     keys, modes = [image_key, label_key], ["bilinear", "nearest"]

@@ -29,11 +29,12 @@ class LabelClassesd(ShowsParameters, MapTransform):
     Raises:
         UserError: another value.
 
-    >>> import torch
-    >>> from monai.data import MetaTensor
-    >>> from mrsynth.transforms import LabelClassesd
-    >>> LabelClassesd()({"label": MetaTensor(torch.tensor([[[[0, 1, 2, 4]]]]))})["label"].flatten().tolist()
-    [0, 1, 2, 3]
+    Examples:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> from mrsynth.transforms import LabelClassesd
+        >>> LabelClassesd()({"label": MetaTensor(torch.tensor([[[[0, 1, 2, 4]]]]))})["label"].flatten().tolist()
+        [0, 1, 2, 3]
     """
 
     def __init__(self, keys: KeysCollection = "label", allow_missing_keys: bool = False) -> None:

@@ -172,12 +172,13 @@ def soften(mask: np.ndarray, affine: np.ndarray, millimeters: float) -> np.ndarr
     Returns:
         float32 `(X, Y, Z)`: 1 on the mask, exactly 0 from :data:`REACH` standard deviations on.
 
-    >>> import numpy as np
-    >>> from mrsynth.transforms import soften
-    >>> mask = np.zeros((9, 1, 1), bool)
-    >>> mask[:5] = True
-    >>> print(soften(mask, np.eye(4), millimeters=3.0).ravel().round(1))
-    [1.  1.  1.  1.  1.  0.9 0.6 0.4 0.2]
+    Examples:
+        >>> import numpy as np
+        >>> from mrsynth.transforms import soften
+        >>> mask = np.zeros((9, 1, 1), bool)
+        >>> mask[:5] = True
+        >>> print(soften(mask, np.eye(4), millimeters=3.0).ravel().round(1))
+        [1.  1.  1.  1.  1.  0.9 0.6 0.4 0.2]
     """
     weight = mask.astype(np.float32)
     if millimeters == 0 or not mask.any():

@@ -65,11 +65,12 @@ def resample(
     Returns:
         ``size`` array of the same dtype.
 
-    >>> import numpy as np
-    >>> from mrsynth.transforms import resample
-    >>> coarse = np.ones((4, 4, 4), np.float32)
-    >>> resample(coarse, np.diag([2.0, 2, 2, 1]), (8, 8, 8), np.eye(4)).shape
-    (8, 8, 8)
+    Examples:
+        >>> import numpy as np
+        >>> from mrsynth.transforms import resample
+        >>> coarse = np.ones((4, 4, 4), np.float32)
+        >>> resample(coarse, np.diag([2.0, 2, 2, 1]), (8, 8, 8), np.eye(4)).shape
+        (8, 8, 8)
     """
     if interpolation == "nearest" and world_map is None:
         picked = _pick_nearest(array, np.linalg.inv(affine) @ target_affine, size, fill)
@@ -133,12 +134,13 @@ def _pick_nearest(array: np.ndarray, index_map: np.ndarray, size: tuple[int, ...
 def bounding_box(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First and one-past-last index of the true voxels of ``mask`` ``(X, Y, Z)``, each ``(3,)``; needs one.
 
-    >>> import numpy as np
-    >>> from mrsynth.transforms import bounding_box
-    >>> mask = np.zeros((8, 8, 8), bool)
-    >>> mask[2:5, 3:4, 1:7] = True
-    >>> [edge.tolist() for edge in bounding_box(mask)]
-    [[2, 3, 1], [5, 4, 7]]
+    Examples:
+        >>> import numpy as np
+        >>> from mrsynth.transforms import bounding_box
+        >>> mask = np.zeros((8, 8, 8), bool)
+        >>> mask[2:5, 3:4, 1:7] = True
+        >>> [edge.tolist() for edge in bounding_box(mask)]
+        [[2, 3, 1], [5, 4, 7]]
     """
     low, high = [], []
     for axis in range(3):

@@ -27,13 +27,14 @@ class BrainMaskd(ShowsParameters, MapTransform):
     Raises:
         UserError: the image is zero everywhere, or nowhere (it is not skull-stripped).
 
-    >>> import torch
-    >>> from monai.data import MetaTensor
-    >>> from mrsynth.transforms import BrainMaskd
-    >>> image = MetaTensor(torch.zeros(4, 5, 5, 5))
-    >>> image[:, 1:4, 1:4, 1:4] = 7
-    >>> int(BrainMaskd()({"image": image})["brain"].sum())
-    27
+    Examples:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> from mrsynth.transforms import BrainMaskd
+        >>> image = MetaTensor(torch.zeros(4, 5, 5, 5))
+        >>> image[:, 1:4, 1:4, 1:4] = 7
+        >>> int(BrainMaskd()({"image": image})["brain"].sum())
+        27
     """
 
     def __init__(self, key: str = "image", output: str = "brain") -> None:
@@ -74,14 +75,15 @@ class RescaleInsideBraind(ShowsParameters, MapTransform):
     Raises:
         UserError: a sequence is constant inside the brain.
 
-    >>> from monai.data import MetaTensor
-    >>> from mrsynth.phantom import make_subject
-    >>> from mrsynth.transforms import BrainMaskd, RescaleInsideBraind
-    >>> image, label, affine = make_subject(seed=0, index=0, spacing=4.0)
-    >>> item = BrainMaskd()({"image": MetaTensor(image.astype("float32"), affine)})
-    >>> scaled = RescaleInsideBraind()(item)["image"]
-    >>> float(scaled.min()), float(scaled.max())
-    (-1.0, 1.0)
+    Examples:
+        >>> from monai.data import MetaTensor
+        >>> from mrsynth.phantom import make_subject
+        >>> from mrsynth.transforms import BrainMaskd, RescaleInsideBraind
+        >>> image, label, affine = make_subject(seed=0, index=0, spacing=4.0)
+        >>> item = BrainMaskd()({"image": MetaTensor(image.astype("float32"), affine)})
+        >>> scaled = RescaleInsideBraind()(item)["image"]
+        >>> float(scaled.min()), float(scaled.max())
+        (-1.0, 1.0)
     """
 
     def __init__(
@@ -95,7 +97,9 @@ class RescaleInsideBraind(ShowsParameters, MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if mode not in ("percentiles", "minmax"):
-            raise UserError("intensity mode percentiles or minmax", repr(mode), "RescaleInsideBraind", "choose one")
+            raise UserError(
+                "intensity mode percentiles or minmax", repr(mode), "intensities", "pass --intensities percentiles"
+            )
         self.mask_key, self.mode, self.percentiles, self.ends_from = mask_key, mode, percentiles, ends_from
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
@@ -148,14 +152,15 @@ class NormalizeInsideBraind(ShowsParameters, MapTransform):
     Raises:
         UserError: a sequence is constant inside the brain, or not finite.
 
-    >>> import torch
-    >>> from monai.data import MetaTensor
-    >>> from mrsynth.transforms import BrainMaskd, NormalizeInsideBraind
-    >>> image = MetaTensor(torch.zeros(4, 6, 6, 6))
-    >>> image[:, 1:5, 1:5, 1:5] = torch.rand(4, 4, 4, 4) + 1
-    >>> inside = NormalizeInsideBraind()(BrainMaskd()({"image": image}))["image"][:, 1:5, 1:5, 1:5]
-    >>> bool(inside.mean().abs() < 1e-4), round(float(inside.std()), 1)
-    (True, 1.0)
+    Examples:
+        >>> import torch
+        >>> from monai.data import MetaTensor
+        >>> from mrsynth.transforms import BrainMaskd, NormalizeInsideBraind
+        >>> image = MetaTensor(torch.zeros(4, 6, 6, 6))
+        >>> image[:, 1:5, 1:5, 1:5] = torch.rand(4, 4, 4, 4) + 1
+        >>> inside = NormalizeInsideBraind()(BrainMaskd()({"image": image}))["image"][:, 1:5, 1:5, 1:5]
+        >>> bool(inside.mean().abs() < 1e-4), round(float(inside.std()), 1)
+        (True, 1.0)
     """
 
     def __init__(

@@ -128,10 +128,11 @@ def map_labels(label: np.ndarray, label_map: Mapping[int, int] | None, where: ob
     Raises:
         UserError: a value that the map does not hold.
 
-    >>> import numpy as np
-    >>> from mrsynth.transforms import map_labels
-    >>> map_labels(np.array([0, 1, 3]), {0: 0, 1: 1, 2: 2, 3: 4})  # BraTS 2023 writes 3 for enhancing
-    array([0, 1, 4], dtype=uint8)
+    Examples:
+        >>> import numpy as np
+        >>> from mrsynth.transforms import map_labels
+        >>> map_labels(np.array([0, 1, 3]), {0: 0, 1: 1, 2: 2, 3: 4})  # BraTS 2023 writes 3 for enhancing
+        array([0, 1, 4], dtype=uint8)
     """
     table = {0: 0, **({1: 1, 2: 2, 4: 4} if label_map is None else {int(k): int(v) for k, v in label_map.items()})}
     lookup = np.full(256, 255, dtype=np.uint8)

@@ -40,14 +40,15 @@ def write_nifti(
     Raises:
         UserError: the folder cannot be written, or the disk is full.
 
-    >>> import tempfile
-    >>> import numpy as np
-    >>> from mrsynth.transforms import read_volume, write_nifti
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_nifti(f"{folder}/image.nii.gz", np.ones((4, 4, 4), np.int16), np.diag([-1.0, -1, 1, 1]))
-    ...     voxels, affine = read_volume(f"{folder}/image.nii.gz")
-    >>> voxels.shape, affine.diagonal().tolist()
-    ((4, 4, 4), [-1.0, -1.0, 1.0, 1.0])
+    Examples:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from mrsynth.transforms import read_volume, write_nifti
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_nifti(f"{folder}/image.nii.gz", np.ones((4, 4, 4), np.int16), np.diag([-1.0, -1, 1, 1]))
+        ...     voxels, affine = read_volume(f"{folder}/image.nii.gz")
+        >>> voxels.shape, affine.diagonal().tolist()
+        ((4, 4, 4), [-1.0, -1.0, 1.0, 1.0])
     """
     image = nib.Nifti1Image(voxels, np.asarray(affine, float), header)
     image.set_data_dtype(voxels.dtype)

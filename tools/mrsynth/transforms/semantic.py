@@ -202,10 +202,11 @@ class EncodeSemanticd(ShowsParameters, MapTransform):
 def encode(semantic: torch.Tensor, values: Sequence[int], one_hot: bool, scale: float = 1.0) -> torch.Tensor:
     """`(1, X, Y, Z)` semantic label as float32 channels; see :class:`EncodeSemanticd`.
 
-    >>> import torch
-    >>> from mrsynth.transforms import encode
-    >>> encode(torch.tensor([[[[0, 1, 1]]]]), values=(0, 1), one_hot=True).squeeze().tolist()
-    [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]
+    Examples:
+        >>> import torch
+        >>> from mrsynth.transforms import encode
+        >>> encode(torch.tensor([[[[0, 1, 1]]]]), values=(0, 1), one_hot=True).squeeze().tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]
     """
     semantic = semantic.as_tensor() if isinstance(semantic, MetaTensor) else semantic
     codes = torch.as_tensor(values, dtype=torch.int16).view(-1, 1, 1, 1)
@@ -223,10 +224,13 @@ def encode(semantic: torch.Tensor, values: Sequence[int], one_hot: bool, scale: 
 def condition_values(condition: str) -> tuple[int, ...]:
     """Values of a kind of condition, checked.
 
-    >>> from mrsynth.transforms import condition_values
-    >>> condition_values("tissue")
-    (0, 6, 7, 8, 2, 3, 5)
+    Examples:
+        >>> from mrsynth.transforms import condition_values
+        >>> condition_values("tissue")
+        (0, 6, 7, 8, 2, 3, 5)
     """
     if condition not in CONDITIONS:
-        raise UserError(f"condition: one of {sorted(CONDITIONS)}", repr(condition), "condition", "choose one of these")
+        raise UserError(
+            f"condition: one of {sorted(CONDITIONS)}", repr(condition), "condition", "pass --condition tissue"
+        )
     return CONDITIONS[condition]
