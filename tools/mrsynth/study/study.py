@@ -23,6 +23,7 @@ from mrsynth.study.definitions import (
     Row,
     Segmenter,
     check_bundle,
+    check_definition,
     check_weights_of,
     parse,
     parse_rows,
@@ -133,10 +134,8 @@ class Study:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise UserError("one or more different seeds", str(self.seeds), "seeds", "pass --seeds [0,1,2]")
         self.published = dict(published or {})
-        if unknown := sorted(set(self.published) - {"name", "segmenters"}):
-            raise UserError(
-                "keys ['name', 'segmenters']", str(unknown), "published", f"remove {unknown} from published"
-            )
+        check_definition("published", self.published, "published")
+        check_definition("split", self.split, "split")
         for segmenter in self.segmenters.values():
             check_bundle(segmenter)
         for row in self.rows:
@@ -192,9 +191,6 @@ class Study:
         Raises:
             UserError: see :mod:`mrsynth.study.subjects`.
         """
-        known = {"seed", "validation", "test", "split"}
-        if unknown := sorted(set(self.split) - known):
-            raise UserError(f"keys {sorted(known)}", str(unknown), "split", f"remove {unknown} from split")
         options = {**self.index_options, **self.split}
         if self.folds is not None:
             options |= {"folds": self.folds, "fold": 0}
