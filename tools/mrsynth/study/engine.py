@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from mrsynth.errors import UserError
 from mrsynth.files import unwritable
-from mrsynth.study.steps import BEGUN, LOCK, Step, hashes, tail
+from mrsynth.study.steps import BEGUN, LOCK, Step, tail
 from mrsynth.study.subjects import Leak
 from mrsynth.study.timing import Timing, roughly
 
@@ -222,7 +222,7 @@ def run_step(
                 step.clear()
             resumed = step.begun and step.resumable
             command = [*program, *step.command, *(["--resume", "True"] if resumed else [])]
-            inputs = hashes(step.inputs, folder)
+            inputs = step.hashes(step.inputs)
             slot = worker.name if isinstance(worker.name, int) else 0
             tell("started", resumed=resumed)
             began = time.monotonic()
