@@ -339,6 +339,21 @@ def test_phantoms_are_refused_for_weights_of_a_dataset(use, segmenter, tmp_path)
     assert not list((tmp_path / "out").rglob("*.nii.gz"))
 
 
+def test_a_training_subject_under_another_id_is_refused(use, segmenter, tmp_path):
+    """Recompressed and renamed, as BraTS 2020's subjects are in 2021's release."""
+    seen = parts(segmenter)["training"][0]
+    files = [tmp_path / f"BraTS2021_77777_{number}.nii.gz" for number in range(4)]
+    for name, file in zip(seen["image"], files, strict=True):
+        nib.save(nib.Nifti1Image(np.asarray(nib.load(name).dataobj), nib.load(name).affine), file)
+    renamed = {"image": [str(file) for file in files], "label": seen["label"], "subject": "BraTS2021_77777"}
+    datalist = written(tmp_path / "list.json", {"training": [], "validation": [], "test": [renamed]})
+    with pytest.raises(RuntimeError) as caught:
+        use("evaluate", datalist=datalist)
+    assert "under another id" in str(user_error_in(caught.value)) and seen["subject"] in str(
+        user_error_in(caught.value)
+    )
+
+
 def test_evaluation_again_says_the_same_and_the_training_grid_is_another(use, tmp_path):
     one, other, third = (use("evaluate", output_dir=str(tmp_path / n), grid=g) for n, g in
                          (("1", "training"), ("2", "training"), ("3", "native")))  # fmt: skip

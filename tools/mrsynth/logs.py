@@ -9,6 +9,19 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import TextIO
+
+
+class ConsoleHandler(logging.StreamHandler):
+    """Writes to standard output as it is when the message comes, so that a redirection is followed."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """The stream."""
+        return sys.stdout
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -18,6 +31,6 @@ def configure(level: int = logging.INFO) -> None:
         level: of the messages shown; ``logging.WARNING`` shows warnings alone.
     """
     logger = logging.getLogger("mrsynth")
-    logger.handlers = [logging.StreamHandler(sys.stdout)]
+    logger.handlers = [ConsoleHandler()]
     logger.setLevel(level)
     logger.propagate = False

@@ -41,7 +41,7 @@ class LocalDiscriminator(nn.Module):
         super().__init__()
         self.size = tuple(int(n) for n in size)
         if len(self.size) != 3 or min(self.size) < 1:
-            raise UserError("three positive sizes X, Y, Z", str(size), "local_size", "correct it")
+            raise UserError("three positive sizes X, Y, Z", str(size), "local_size", "pass --local_size [24,24,24]")
         self.whole, self.local, self.find = whole, local, find
 
     def forward(self, image: torch.Tensor, condition: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -65,7 +65,10 @@ def crop_starts(mask: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """
     if any(wanted > side for wanted, side in zip(size, mask.shape[1:], strict=True)):
         raise UserError(
-            f"a crop within the grid {tuple(mask.shape[1:])}", str(tuple(size)), "local_size", "make it smaller"
+            f"a crop within the grid {tuple(mask.shape[1:])}",
+            str(tuple(size)),
+            "local_size",
+            f"pass sizes up to {tuple(mask.shape[1:])}",
         )
     starts = []
     for axis, wanted in enumerate(size):

@@ -39,7 +39,7 @@ class DiscriminatorSteps(ShowsParameters):
 
     def __init__(self, n_critic: int = 5) -> None:
         if n_critic < 1:
-            raise UserError("n_critic of at least 1", str(n_critic), "schedule", "correct it")
+            raise UserError("n_critic of at least 1", str(n_critic), "n_critic", "pass --n_critic 5")
         self.n_critic = n_critic
 
     def __call__(self, iteration: int) -> Moves:

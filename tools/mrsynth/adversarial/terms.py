@@ -96,7 +96,7 @@ class FeatureMatching(Term):
                 f"names of the discriminator's layers, of {sorted(name for name in modules if name)}",
                 str(list(layers)),
                 "terms: FeatureMatching",
-                "correct the layers",
+                "name layers of this network",
             )
         self.discriminator, self.layers, self.precision = discriminator, [modules[layer] for layer in layers], precision
 

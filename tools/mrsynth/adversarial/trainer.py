@@ -97,7 +97,7 @@ class TwoPlayerTrainer(Trainer):
             decollate=False,
         )
         if accumulation < 1:
-            raise UserError("accumulation of at least 1", str(accumulation), "accumulation", "correct it")
+            raise UserError("accumulation of at least 1", str(accumulation), "accumulation", "pass --accumulation 1")
         self.generator, self.discriminator = (
             wrap(generator, self.state.device),
             wrap(discriminator, self.state.device),

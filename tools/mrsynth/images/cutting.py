@@ -58,14 +58,16 @@ class CutSlicesd(ShowsParameters, Transform):
     ) -> None:
         for name, value, known in (("plane", plane, PLANES), ("keep", keep, KEEP)):
             if value not in known:
-                raise UserError(f"{name}: one of {known}", repr(value), name, "choose one")
+                raise UserError(f"{name}: one of {known}", repr(value), name, f"pass --{name} {known[0]}")
         unknown = [name for name in sequences if name not in SEQUENCES]
         if unknown or not sequences or isinstance(sequences, str):
-            raise UserError(f"sequences: some of {SEQUENCES}", str(sequences), "sequences", "choose among these")
+            raise UserError(
+                f"sequences: some of {SEQUENCES}", str(sequences), "sequences", "pass --sequences \"['t1']\""
+            )
         if slices is not None and not (len(slices) == 2 and 0 <= slices[0] <= slices[1]):
             raise UserError("slices: the first and the last", str(slices), "slices", "give for instance [80,149]")
         if best is not None and best < 1:
-            raise UserError("best: at least 1", str(best), "best", "correct it")
+            raise UserError("best: at least 1", str(best), "best", "pass --best 10")
         self.axis, self.slices, self.size = PLANES.index(plane), slices, rows_and_columns(size)
         self.channels, self.best, self.keep = [SEQUENCES.index(name) for name in sequences], best, keep
         self.least_brain = least_brain

@@ -119,7 +119,7 @@ class LatentDataset(Dataset):
 
 def _at_least_one(count: int) -> None:
     if count < 1:
-        raise UserError("at least one image", str(count), "count, validation_images", "correct it")
+        raise UserError("at least one image", str(count), "count, validation_images", "pass 1 or more")
 
 
 def build_round(latent_size: int, classes: Sequence[str]) -> ClassRound | LatentRound:

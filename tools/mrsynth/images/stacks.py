@@ -118,7 +118,7 @@ def slice_classes(sequences: Sequence[str], condition: str) -> list[str]:
         ['t1, no tumor', 't1, tumor', 'flair, no tumor', 'flair, tumor']
     """
     if condition not in CONDITIONS:
-        raise UserError(f"condition: one of {CONDITIONS}", repr(condition), "condition", "choose one")
+        raise UserError(f"condition: one of {CONDITIONS}", repr(condition), "condition", "pass --condition none")
     tumor = ["no tumor", "tumor"]
     both = [f"{sequence}, {kind}" for sequence in sequences for kind in tumor]
     return {"none": ["image"], "tumor": tumor, "sequence": list(sequences), "both": both}[condition]

@@ -68,7 +68,9 @@ class ImageWriter(ResultWriter):
         only: Sequence[str] | None = None,
     ) -> None:
         if strangers := [name for name in only or [] if name not in classes]:
-            raise UserError(f"classes among {list(classes)}", str(strangers), "only", "choose among these")
+            raise UserError(
+                f"classes among {list(classes)}", str(strangers), "only", f"pass --only \"['{next(iter(classes))}']\""
+            )
         self.folder = Path(output_dir).expanduser().absolute() / "synthetic"
         self.record, self.classes, self.channels = record, list(classes), list(channels)
         self.count, self.stack = count, stack

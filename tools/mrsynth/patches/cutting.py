@@ -138,9 +138,19 @@ def _read(files: Sequence[str]) -> tuple[list[np.ndarray], list[float]]:
     for name in files:
         voxels, affine = read_volume(name)
         if voxels.ndim != 3 or voxels.dtype.kind not in "iufb":
-            raise UserError("numbers in three dimensions", f"{voxels.dtype} {voxels.shape}", name, "write it again")
+            raise UserError(
+                "numbers in three dimensions",
+                f"{voxels.dtype} {voxels.shape}",
+                name,
+                "convert the series again, or leave the woman out of the tables",
+            )
         if not np.isfinite(voxels).all():
-            raise UserError("voxels that are numbers", "NaN or infinite voxels", name, "write it again")
+            raise UserError(
+                "voxels that are numbers",
+                "NaN or infinite voxels",
+                name,
+                "convert the series again, or leave the woman out of the tables",
+            )
         first = first or (name, voxels.shape, affine)
         if voxels.shape != first[1] or not np.allclose(affine, first[2], rtol=0, atol=AFFINE_TOLERANCE):
             raise UserError(

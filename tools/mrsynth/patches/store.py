@@ -150,7 +150,12 @@ def _settings(
     names = {"classes": classes, "sequences": sequences}
     chosen = {key: [value] if isinstance(value, str) else list(value) for key, value in names.items()}
     if unknown := [name for name in chosen["classes"] if name not in CLASSES]:
-        raise UserError(f"some of {', '.join(CLASSES)}", ", ".join(map(str, unknown)), "classes", "choose among them")
+        raise UserError(
+            f"some of {', '.join(CLASSES)}",
+            ", ".join(map(str, unknown)),
+            "classes",
+            f"pass --classes \"['{CLASSES[0]}']\"",
+        )
     return {
         "version": VERSION,
         "size": list(size),
@@ -299,7 +304,12 @@ def _key(item: Mapping[str, Any]) -> str:
     try:
         stats = [(name, os.stat(name).st_size, os.stat(name).st_mtime_ns) for name in files]
     except OSError as error:
-        raise UserError("files that can be read", str(error), item["subject"], "correct the tables") from error
+        raise UserError(
+            "files that can be read",
+            str(error),
+            item["subject"],
+            "edit the paths in the tables, or fetch the files again",
+        ) from error
     return hashlib.sha256(json.dumps([stats, item.get("lesions", {})]).encode()).hexdigest()
 
 

@@ -302,7 +302,7 @@ def _refuse_other_content(out: Path, card: dict[str, Any]) -> None:
     if not out.exists():
         return
     if not out.is_dir():
-        raise UserError("a folder, or nothing yet", "a file", out, "choose another folder")
+        raise UserError("a folder, or nothing yet", "a file", out, "pass another folder with --out")
     try:
         if not any(out.iterdir()):
             return

@@ -128,7 +128,9 @@ def parse(kind: type[Definition], given: Mapping[str, Mapping[str, Any]], root: 
         _only_known(kind, values, f"{where}: {name}")
         if kind is not Grid:
             if "bundle" not in values:
-                raise UserError("the folder of a bundle", "no 'bundle'", f"{where}: {name}", "name it")
+                raise UserError(
+                    "the folder of a bundle", "no 'bundle'", f"{where}: {name}", 'add "bundle": "bundles/tumor3d"'
+                )
             values["bundle"] = root / Path(values["bundle"]).expanduser()
             for key in {"train", "inference", "evaluate"} & set(values):
                 values[key] = None if values[key] is None else tuple(values[key])
@@ -163,11 +165,16 @@ def check_bundle(part: Generator | Segmenter) -> None:
     """
     where = f"{type(part).__name__.lower()} {part.name}"
     if not part.bundle.is_dir():
-        raise UserError("the folder of a bundle", f"no folder {part.bundle}", where, "correct its 'bundle'")
+        raise UserError(
+            "the folder of a bundle", f"no folder {part.bundle}", where, "set its 'bundle' to a folder that is there"
+        )
     for config in config_files(part):
         if not config.is_file():
             raise UserError(
-                f"a bundle with configs/{config.name}", "no such file", config, f"correct the definition of {where}"
+                f"a bundle with configs/{config.name}",
+                "no such file",
+                config,
+                f"name configs of {part.bundle.name} in the definition of {where}",
             )
 
 
@@ -239,7 +246,7 @@ def parse_rows(
     for number, content in enumerate(table):
         name = content.get("name") if isinstance(content, Mapping) else None
         if not isinstance(name, str) or not slug(name):
-            raise UserError("a row with a name", f"{content!r:.120}", f"table, row {number}", "name it")
+            raise UserError("a row with a name", f"{content!r:.120}", f"table, row {number}", 'add "name": "Real"')
         _only_known(Row, content, f"table: {name}")
         values = dict(content)
         if values.get("fine_tune") is not None:
@@ -254,7 +261,9 @@ def parse_rows(
     _different_folders({row.name: row for row in rows}, "table")
     if len({row.name for row in rows}) != len(rows):
         twice = sorted({row.name for row in rows if sum(other.name == row.name for other in rows) > 1})
-        raise UserError("rows of different names", f"{twice} more than once", "table", "rename them")
+        raise UserError(
+            "rows of different names", f"{twice} more than once", "table", "give each row a name of its own"
+        )
     return rows
 
 
@@ -272,7 +281,7 @@ def select(rows: Sequence[Row], wanted: Sequence[str] | str | None) -> list[Row]
             "names of rows: " + ", ".join(repr(row.name) for row in rows),
             ", ".join(map(repr, unknown)) if names else "none",
             "rows",
-            "name some of these, or leave it out for all",
+            "pass some of these names with --rows, or leave it out for all",
         )
     return [row for row in rows if row.name in names]
 
@@ -293,12 +302,15 @@ def _check_row(row: Row, generators: Mapping[str, Generator], grids: Mapping[str
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or value < low or (high is not None and value > high):
             expected = f"a number from {low:g} to {high:g}" if high is not None else "a number, 0 or more"
-            raise UserError(expected, repr(value), f"{where}: {key}", "correct it")
+            raise UserError(expected, repr(value), f"{where}: {key}", f"set it to {expected}")
     if not row.real and not any(row.synthetic.values()):
         raise UserError("real or synthetic subjects to train on", "neither", where, "give real or synthetic")
     if row.fine_tune and not (row.fine_tune.real and 0 < row.fine_tune.steps < 1):
         raise UserError(
-            "some real subjects, and a share of the steps between 0 and 1", str(row.fine_tune), where, "correct it"
+            "some real subjects, and a share of the steps between 0 and 1",
+            str(row.fine_tune),
+            where,
+            'set "fine_tune": {"real": 1.0, "steps": 0.25}',
         )
     _refuse_own_settings(row, where)
 
@@ -313,7 +325,7 @@ def _known(kind: str, name: str, there: Iterable[str], where: str) -> None:
 def _only_known(kind: type, values: Mapping[str, Any], where: str) -> None:
     known = [f.name for f in fields(kind)]
     if unknown := sorted(set(values) - set(known)):
-        raise UserError(f"keys {known}", f"{unknown}", where, "correct them")
+        raise UserError(f"keys {known}", f"{unknown}", where, f"remove {unknown}, or write the key that is meant")
 
 
 def _refuse_own_settings(part: Row | FineTune | Generator | Segmenter | Grid, where: str) -> None:

@@ -70,9 +70,11 @@ class Experiments:
         names = [entry["name"] for entry in table]
         wanted = names if rows is None else list(rows)
         if unknown := [name for name in wanted if name not in names]:
-            raise UserError(f"experiments among {names}", str(unknown), "rows", "choose among these")
+            raise UserError(f"experiments among {names}", str(unknown), "rows", f"pass --rows \"['{names[0]}']\"")
         if len({slug(name) for name in names}) < len(names):
-            raise UserError("experiments of different names", str(names), "table", "rename one")
+            raise UserError(
+                "experiments of different names", str(names), "table", "give each experiment a name of its own"
+            )
         self.root, self.folder, self.parallel = Path(bundle_root), Path(output_dir).absolute(), parallel
         self.cluster = cluster
         self.options, self.evaluate_options = dict(options), dict(evaluate_options)
@@ -142,7 +144,12 @@ class Experiments:
     ) -> Step:
         files = [self.root / "configs" / config for config in configs]
         if missing := [str(file) for file in files if not file.is_file()]:
-            raise UserError("configs of the bundle", f"no {', '.join(missing)}", experiment, "correct the table")
+            raise UserError(
+                "configs of the bundle",
+                f"no {', '.join(missing)}",
+                experiment,
+                "name configs of the bundle in the table",
+            )
         scripts = sorted((self.root / "scripts").glob("*.py"))
         sources = {file: sha256(file) for file in [*files, *scripts]}
         definition = {

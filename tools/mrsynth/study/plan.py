@@ -267,7 +267,7 @@ class Plan:
                 "at least one optimization step of fine-tuning, and one before it",
                 f"{last} of {self.max_iterations} (share {row.fine_tune.steps:g})",
                 f"table: {row.name}: fine_tune: steps",
-                "correct the share, or raise max_iterations",
+                "set steps to a share such as 0.25, or raise max_iterations",
             )
         return last
 

@@ -228,7 +228,9 @@ def _definitions(rows: Sequence[Mapping[str, Any]], frame: pd.DataFrame) -> dict
         seen = set(frame[frame["row"] == name]["grid"]) or set(frame["grid"])
         for own in [grid_name(grid)] if grid else sorted(seen):
             if (name, own) in found:
-                raise UserError("rows that differ in name or grid", f"{name} twice", "table", "rename one of them")
+                raise UserError(
+                    "rows that differ in name or grid", f"{name} twice", "table", "give each row a name of its own"
+                )
             found[name, own] = row
     strays = set(zip(frame["row"], frame["grid"], strict=True)) - set(found)
     if strays:

@@ -122,14 +122,21 @@ class Study:
         self.reference, self.baseline = reference, baseline
         for key, name in (("reference", reference), ("baseline", baseline)):
             if name is not None and name not in self.given_rows:
-                raise UserError(f"a row of the table: {list(self.given_rows)}", repr(name), key, "name one of these")
+                raise UserError(
+                    f"a row of the table: {list(self.given_rows)}",
+                    repr(name),
+                    key,
+                    f'pass --{key} "{next(iter(self.given_rows))}"',
+                )
         if not self.segmenters:
             raise UserError("at least one segmenter", "none", "segmenters", "define one")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise UserError("one or more different seeds", str(self.seeds), "seeds", "correct them")
+            raise UserError("one or more different seeds", str(self.seeds), "seeds", "pass --seeds [0,1,2]")
         self.published = dict(published or {})
         if unknown := sorted(set(self.published) - {"name", "segmenters"}):
-            raise UserError("keys ['name', 'segmenters']", str(unknown), "published", "correct them")
+            raise UserError(
+                "keys ['name', 'segmenters']", str(unknown), "published", f"remove {unknown} from published"
+            )
         for segmenter in self.segmenters.values():
             check_bundle(segmenter)
         for row in self.rows:
@@ -187,7 +194,7 @@ class Study:
         """
         known = {"seed", "validation", "test", "split"}
         if unknown := sorted(set(self.split) - known):
-            raise UserError(f"keys {sorted(known)}", str(unknown), "split", "correct them")
+            raise UserError(f"keys {sorted(known)}", str(unknown), "split", f"remove {unknown} from split")
         options = {**self.index_options, **self.split}
         if self.folds is not None:
             options |= {"folds": self.folds, "fold": 0}

@@ -37,7 +37,7 @@ class InpaintingWeightd(ShowsParameters, Transform):
 
     def __init__(self, own_tumor: str = "replace", blend: float = 2.0) -> None:
         if own_tumor not in OWN_TUMOR:
-            raise UserError(f"own_tumor: one of {OWN_TUMOR}", repr(own_tumor), "own_tumor", "choose one")
+            raise UserError(f"own_tumor: one of {OWN_TUMOR}", repr(own_tumor), "own_tumor", "pass --own_tumor replace")
         check_millimeters(blend, "blend")
         self.own_tumor, self.blend = own_tumor, blend
 

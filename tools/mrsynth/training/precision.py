@@ -41,7 +41,7 @@ class Precision(ShowsParameters):
         names = {True: "auto", False: "none", None: "none"}
         name = names.get(amp, amp) if isinstance(amp, (bool, type(None))) else amp
         if name not in ("none", "bf16", "fp16", "auto"):
-            raise UserError("amp: none, bf16, fp16 or auto", repr(amp), "amp", "choose one of these")
+            raise UserError("amp: none, bf16, fp16 or auto", repr(amp), "amp", "pass --amp auto")
         if name == "auto":
             name = "bf16" if _has_bf16(self.device) and not halves_to_two else "none"
         if name == "bf16" and self.device.type == "cuda" and not _has_bf16(self.device):

@@ -38,7 +38,7 @@ def derived_seed(*parts: int) -> int:
         (True, False)
     """
     if any(not isinstance(part, (int, np.integer)) or part < 0 for part in parts):
-        raise UserError("a seed that is an integer of 0 or more", str(parts), "seed", "correct it")
+        raise UserError("a seed that is an integer of 0 or more", str(parts), "seed", "pass --seed 0")
     return int(np.random.SeedSequence([int(p) for p in parts]).generate_state(1)[0])
 
 
@@ -186,7 +186,7 @@ class PatchSampler(SeededSampler):
                 "at least one training subject, patch and subepoch",
                 f"{items} subjects, {patches} patches, {subepochs} subepochs, {subjects} subjects a subepoch",
                 "training part of the datalist, or the sampling settings",
-                "correct it",
+                "add subjects to the training part, or set each of these settings to 1 or more",
             )
         self.patches, self.subepochs, self.subjects = patches, subepochs, subjects
         is_synthetic = np.asarray(synthetic if len(synthetic) else [False] * items, dtype=bool)
@@ -194,7 +194,9 @@ class PatchSampler(SeededSampler):
         self.groups = [(np.arange(items), patches)]
         if synthetic_share is not None:
             if not 0 <= synthetic_share <= 1:
-                raise UserError("a share from 0 to 1", repr(synthetic_share), "synthetic_share", "correct it")
+                raise UserError(
+                    "a share from 0 to 1", repr(synthetic_share), "synthetic_share", "pass a share such as 0.5"
+                )
             if is_synthetic.any() and not is_synthetic.all():
                 made = round(synthetic_share * patches)
                 shares = ((is_synthetic, made), (~is_synthetic, patches - made))
@@ -379,7 +381,7 @@ class SeededDataset(Dataset):
         elif cache == "none":
             self.subjects = Dataset(data, deterministic)
         else:
-            raise UserError("cache: auto, memory, disk or none", repr(cache), "cache", "choose one of these")
+            raise UserError("cache: auto, memory, disk or none", repr(cache), "cache", "pass --cache auto")
         super().__init__(list(data), None)
         random_part = transform if isinstance(transform, Compose) else Compose(transform or [])
         self.random_transform, self.seed = random_part, seed

@@ -44,7 +44,9 @@ def usual_augmentation(
         UserError: an unknown name.
     """
     if augmentation not in AUGMENTATIONS:
-        raise UserError(f"augmentation: one of {AUGMENTATIONS}", repr(augmentation), "augmentation", "choose one")
+        raise UserError(
+            f"augmentation: one of {AUGMENTATIONS}", repr(augmentation), "augmentation", "pass --augmentation usual"
+        )
     if augmentation == "none":
         return []
     keys, modes = [image_key, label_key], ["bilinear", "nearest"]

@@ -27,7 +27,7 @@ def check_grid_name(grid: str) -> str:
         UserError: another.
     """
     if grid not in GRIDS:
-        raise UserError(f"grid: one of {GRIDS}", repr(grid), "grid", "choose one")
+        raise UserError(f"grid: one of {GRIDS}", repr(grid), "grid", "pass --grid native")
     return grid
 
 
@@ -76,11 +76,15 @@ class CropResampled(ShowsParameters, MapTransform):
         self.crop, self.mask_key, self.margin = crop, mask_key, margin
         self.interpolation = ensure_tuple_rep(interpolation, len(self.keys))
         if self.spatial_size is not None and (len(self.spatial_size) != 3 or min(self.spatial_size) < 1):
-            raise UserError("three positive sizes X, Y, Z", str(spatial_size), "spatial_size", "correct it")
+            raise UserError(
+                "three positive sizes X, Y, Z", str(spatial_size), "spatial_size", "pass --spatial_size [48,56,48]"
+            )
         if isinstance(crop, str) and crop not in ("brain", "none"):
-            raise UserError("crop: brain, none, or [first, end] slices", repr(crop), "crop", "correct it")
+            raise UserError("crop: brain, none, or [first, end] slices", repr(crop), "crop", "pass --crop brain")
         if not set(self.interpolation) <= set(INTERPOLATORS):
-            raise UserError(f"one of {sorted(INTERPOLATORS)}", repr(interpolation), "interpolation", "choose one")
+            raise UserError(
+                f"one of {sorted(INTERPOLATORS)}", repr(interpolation), "interpolation", "pass --interpolation linear"
+            )
 
     def box(self, item: Mapping[Hashable, Any], shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """The part of the native grid that is kept: first and one-past-last corner (voxels, may be fractional)."""

@@ -97,7 +97,9 @@ class RescaleInsideBraind(ShowsParameters, MapTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         if mode not in ("percentiles", "minmax"):
-            raise UserError("intensity mode percentiles or minmax", repr(mode), "RescaleInsideBraind", "choose one")
+            raise UserError(
+                "intensity mode percentiles or minmax", repr(mode), "intensities", "pass --intensities percentiles"
+            )
         self.mask_key, self.mode, self.percentiles, self.ends_from = mask_key, mode, percentiles, ends_from
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:

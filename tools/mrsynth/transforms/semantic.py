@@ -230,5 +230,7 @@ def condition_values(condition: str) -> tuple[int, ...]:
         (0, 6, 7, 8, 2, 3, 5)
     """
     if condition not in CONDITIONS:
-        raise UserError(f"condition: one of {sorted(CONDITIONS)}", repr(condition), "condition", "choose one of these")
+        raise UserError(
+            f"condition: one of {sorted(CONDITIONS)}", repr(condition), "condition", "pass --condition tissue"
+        )
     return CONDITIONS[condition]
