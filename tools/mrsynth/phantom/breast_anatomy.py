@@ -215,7 +215,7 @@ class Anatomy:
         self.candidates = (at, depth, before, level - np.float32(self.threshold))
 
     def level(self, at: Array, depth: Array, before: Array) -> Array:
-        """Level of each point ``(3, N)``, high in glandular tissue: a cone from chest to nipple, with noise along ducts.
+        """Level of each point ``(3, N)``, high where it is glandular: a cone to the nipple, with noise along ducts.
 
         Args:
             depth: below the skin in mm.
