@@ -59,7 +59,7 @@ def load_generator(
         classes: their names.
         per_class: take for each class the weights of its own best epoch, from the files beside ``weights``; None: where
             the training was validated, and so has them.
-        do: what the user is told to do where there are no weights.
+        do: the error's last part where there are no weights: what to type.
 
     Returns:
         The network, or a :class:`PerClassGenerator`, whose record has in ``classes`` that of each, by name.

@@ -215,8 +215,8 @@ def _look(out: Path, settings: Mapping[str, Any]) -> None:
     for sidecar in (out / FOLDER).glob("[!.]*.json"):
         theirs = _read_json(sidecar).get("settings", {})
         if differing := [key for key in settings if theirs.get(key) != settings[key]]:
-            told = ", ".join(f"{key} {theirs.get(key)} instead of {settings[key]}" for key in differing)
-            raise UserError(expected, f"patches cut with {told}", out, do)
+            differences = ", ".join(f"{key} {theirs.get(key)} instead of {settings[key]}" for key in differing)
+            raise UserError(expected, f"patches cut with {differences}", out, do)
         return  # all are of one kind
 
 

@@ -45,10 +45,10 @@ def ordered_pairs(subjects: int, seed: int = 0) -> list[tuple[int, int]]:
 class TransplantPairs(Dataset):
     """Labels to synthesize subjects from: item by item the next pair whose tumor finds room.
 
-    Pairs are tried in the order of :func:`ordered_pairs`. The donor's label is laid on the recipient's native grid
-    by the transplant of training (:func:`mrsynth.transforms.transplant`) and cut to what the training grid covers;
-    a pair that keeps less than ``min_kept`` of the tumor is passed over. Subject ``n`` is thus the same whatever
-    ``count`` is and wherever an earlier run stopped, and no two subjects come from the same pair.
+    Pairs are tried in the order of :func:`ordered_pairs`. The donor's label is transplanted onto the recipient's native
+    grid as in training (:func:`mrsynth.transforms.transplant`) and cut to what the training grid covers. A pair that
+    keeps less than ``min_kept`` of the tumor is skipped. Subject ``n`` is therefore the same whatever ``count`` is and
+    wherever an earlier run stopped, and no two subjects come from the same pair.
 
     Items hold what ``prepare`` makes of the recipient (with a ``label`` on the grid that is written, where that is not
     the donor's tumor alone), and

@@ -151,7 +151,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike, do: str) -> dict[s
     Args:
         network: built without spectral normalization.
         path: a bare state dict, or one under the key ``model``.
-        do: what the user is told to do when there are no weights.
+        do: the error's last part where there are no weights: what to type.
 
     Returns:
         The record of the weights, with ``sha256``.

@@ -53,7 +53,7 @@ def seed_everything(*parts: int) -> None:
 class Draw(NamedTuple):
     """What a sampler asks of a dataset: item ``number`` as epoch ``epoch`` sees it, with a donor or (-1) without.
 
-    An item that an epoch draws several times is told apart by ``turn``, from 0.
+    ``turn`` numbers the draws of one item within an epoch, from 0.
     """
 
     epoch: int
