@@ -64,7 +64,7 @@ def from_pair(
     steps = [cut, *rest]
     if compose == "tumor":
         own = CopyItemsd(
-            ["image", "label", "brain", "transplanted"], names=["own_image", "own_label", "own_brain", "laid"]
+            ["image", "label", "brain", "transplanted"], names=["own_image", "own_label", "own_brain", "donor_label"]
         )
         # natively in the training grid's scale, which is what the generator speaks
         scaled = RescaleInsideBraind(

@@ -41,7 +41,7 @@ def fingerprint(item: Mapping[str, Any]) -> str:
     """Fingerprint of a datalist item: the one that it carries, as an index writes it, or computed from its files.
 
     Raises:
-        UserError: a file cannot be read, or its background cannot be told from the brain.
+        UserError: a file cannot be read, or its background cannot be separated from the brain.
     """
     if item.get("fingerprint"):
         return str(item["fingerprint"])

@@ -23,8 +23,8 @@ REACH = 3
 class TumorVarietyd(ShowsParameters, Transform):
     """Shift the intensities of each tumor class and sequence at random: by a constant, and by a smooth field.
 
-    Both draws are normal and depend only on ``seed`` and the subject's ``number``. A class fades into its neighbors over
-    a voxel; away from the tumor nothing changes. The shift is not part of any published method.
+    Both draws are normal and depend only on ``seed`` and the subject's ``number``. A class fades into its neighbors
+    over a voxel; away from the tumor nothing changes. The shift is not part of any published method.
 
     Args:
         amount: standard deviation of both draws, for intensities in [-1, 1]; 0 changes nothing.

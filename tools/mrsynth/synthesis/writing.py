@@ -183,8 +183,8 @@ class SubjectWriter(ResultWriter):
 
     def _label(self, item: Mapping[str, Any], voxels: np.ndarray) -> np.ndarray:
         """`(X, Y, Z)` uint8, 0 where the image `(4, X, Y, Z)` is."""
-        laid = "native_label" if self.grid == "native" else "transplanted"
-        label = as_array(item["label" if "label" in item else laid])[0]
+        key = "native_label" if self.grid == "native" else "transplanted"
+        label = as_array(item["label" if "label" in item else key])[0]
         return np.where((voxels != 0).any(axis=0), label, 0).astype(np.uint8)
 
     def _derived_from(self, sidecar: Mapping[str, Any]) -> list[str]:
