@@ -1,4 +1,4 @@
-"""The subjects of a cohort, made in this process or in several."""
+"""Makes the subjects of a cohort in this process or in several."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def make_all(write: Callable[[int], None], indices: list[int], workers: int | No
 
 
 def _sensible_workers(subjects: int) -> int:
-    """One per core, but starting one takes longer than making a subject, and each needs up to 1 GB of memory.
+    """One worker per core, but fewer for small cohorts: starting one takes longer than making a subject, and each needs
+    up to 1 GB.
 
     Measured peak: 0.9 GB for a brain at 1 mm; 0.6 GB for breasts with matrix 256, 1.1 GB with matrix 512.
     """

@@ -1,4 +1,4 @@
-"""A glioma that never existed: necrotic core, enhancing rim, edema along white matter, and what it pushes aside.
+"""A synthetic glioma: necrotic core, enhancing rim, edema along white matter, and mass effect.
 
 Volumes are drawn first and then kept exactly: every compartment is the set of voxels with the lowest values of
 a *level* function, as many as its volume asks for. The core's level is a distance from one or more lobes with
@@ -27,7 +27,7 @@ FRONT_STEP = 3
 
 @dataclass(frozen=True)
 class TumorPlan:
-    """What a tumor is to be: drawn before anything is computed.
+    """The drawn properties of a tumor, before anything is computed.
 
     Attributes:
         kind: ``ring`` (necrotic core in an enhancing rim), ``solid`` (mostly enhancing) or ``infiltrative``
@@ -146,7 +146,7 @@ def push(anatomy: Anatomy, plan: TumorPlan, center: Array) -> tuple[Array, Array
 
 
 def grow(anatomy: Anatomy, brain: Brain, plan: TumorPlan, center: Array) -> Tumor:
-    """Lay the planned tumor into a brain whose tissue has been pushed aside."""
+    """Grow the planned tumor in a brain whose tissue has been displaced."""
     rng = np.random.default_rng(plan.seed)
     wide, middle, fine, inner, grain = (NoiseVolume(rng, length, 64) for length in (44.0, 20.0, 8.0, 14.0, 5.0))
     core_level = _core_level(brain, plan, center, (wide, middle, fine))
