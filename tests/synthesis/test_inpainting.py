@@ -106,7 +106,7 @@ def test_in_the_own_scale_the_background_is_zero_and_the_brain_is_not():
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.0, 300.0), (0.0, 1e6)])
 def test_a_scale_that_whole_numbers_do_not_hold_is_refused(refused, low, high):
     image = low + (high - low) * torch.rand(4, 8, 8, 8)
-    with refused(expected="int16", where="S3", do="not normalized"):
+    with refused(expected="int16", where="S3", do="without normalization"):
         OwnScaled()({"image": MetaTensor(image), "brain": torch.ones(1, 8, 8, 8), "subject": "S3"})
 
 

@@ -1,4 +1,4 @@
-"""The generator's tumor in the recipient's own MRI: where its voxels stand, and what the label then is."""
+"""Inpainting the generated tumor into the recipient's own MRI: the weight of each voxel, and the label."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ OWN_TUMOR = ("replace", "keep")
 
 
 class InpaintingWeightd(ShowsParameters, Transform):
-    """The generator's share of each voxel: 1 on the inpainted tumors, 0 beyond a soft edge.
+    """The weight of the generated image in each voxel: 1 on inpainted tumors, falling to 0 over a soft edge.
 
-    An item has ``donor_label`` and the recipient's ``own_label`` on the grid that is written. The transform adds
-    ``generated``, float32 `(1, X, Y, Z)` in [0, 1], by which :class:`~mrsynth.synthesis.RestoreImaged` blends.
+    The item must have ``donor_label`` and the recipient's ``own_label`` on the grid that is written. It gets
+    ``generated``, float32 `(1, X, Y, Z)` in [0, 1], which :class:`~mrsynth.synthesis.RestoreImaged` uses.
 
     Args:
-        own_tumor: ``replace`` inpaints the recipient's own tumor too, with what the generator makes of its label
-            there (healthy tissue); ``keep`` leaves its voxels as they are, and writes ``label``, the donor's tumor
-            over the recipient's own.
+        own_tumor: ``replace`` also inpaints the recipient's own tumor, with the healthy tissue that the generator makes
+            there; ``keep`` leaves its voxels unchanged and writes ``label``, the donor's tumor over the own one.
         blend: softness of the edge in mm; see :func:`mrsynth.transforms.soften`.
 
     Raises:
-        UserError: another value.
+        UserError: an unknown value of ``own_tumor``, or a negative ``blend``.
     """
 
     def __init__(self, own_tumor: str = "replace", blend: float = 2.0) -> None:
