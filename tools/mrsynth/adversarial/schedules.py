@@ -1,4 +1,4 @@
-"""Schedules: which player moves in an iteration, as a function of its number, so that a resumed run goes on correctly."""
+"""Schedules: which player moves in an iteration. They depend on its number alone, so that a resumed run goes on."""
 
 from __future__ import annotations
 

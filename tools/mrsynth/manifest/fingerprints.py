@@ -1,4 +1,4 @@
-"""Recognizing a subject's images under another name.
+"""Fingerprints of images: a subject is recognized under another name.
 
 The fingerprint of a subject is a SHA-256 of how often each intensity occurs in its four sequences, background left out.
 Compression, file names, data types, cropping, padding and orientation do not change it. Resampling and any change of

@@ -194,7 +194,7 @@ def soften(mask: np.ndarray, affine: np.ndarray, millimeters: float) -> np.ndarr
 
 
 def check_millimeters(value: float, name: str) -> None:
-    """Refuse a softness that is no number of 0 or more.
+    """Refuse a width that is not a number of 0 or more.
 
     Raises:
         UserError: as said.
