@@ -31,7 +31,7 @@ def composed(
     """
     if compose not in COMPOSE:
         raise UserError(
-            f"compose: one of {COMPOSE}", repr(compose), "compose", "give --compose brain or --compose tumor"
+            f"compose: one of {COMPOSE}", repr(compose), "compose", "pass --compose brain or --compose tumor"
         )
     varied = {**settings, "variety": variety} if variety else dict(settings)
     if compose == "brain":

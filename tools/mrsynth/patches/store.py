@@ -208,7 +208,7 @@ def _refuse_empty(classes: Sequence[str], settings: Mapping[str, Any], root: obj
 def _look(out: Path, settings: Mapping[str, Any]) -> None:
     """Refuse a folder that holds anything but a part of this store."""
     expected = "an empty folder, or a store that was begun with the same settings"
-    do = "pass another --out, or delete this folder"
+    do = "pass another --out (in a training, another --output_dir), or delete this folder"
     if out.exists() and not out.is_dir():
         raise UserError(expected, "a file", out, do)
     if not out.is_dir():
@@ -237,7 +237,8 @@ def _refuse_others(path: Path, cohort: Cohort) -> None:
             f"the store of {there.get('name')}: {len(both[0])} subjects; "
             f"{len(differing)} are in only one of the two, or in different sections",
             path,
-            "pass another --out; or, if no weights depend on this store, delete its index.json and cut again",
+            "pass another --out (in a training, another --output_dir); or, if no weights depend on this store, delete "
+            "its index.json and cut again",
         )
 
 
