@@ -99,6 +99,8 @@ class SubjectWriter(ResultWriter):
         self.folder = Path(output_dir).expanduser().absolute() / "synthetic"
         self.record, self.grid, self.count = record or {"subjects": []}, check_grid_name(grid), count
         self.intensities = mapping() if record else own_scale()
+        known = dict((record or {}).get("fingerprints", {}))
+        self.fingerprints = {item["subject"]: item.get("fingerprint") or known.get(item["subject"]) for item in parents}
         self.lineage = {item["subject"]: [item["subject"], *item.get("derived_from", [])] for item in parents}
         recipe = {
             "weights": self.record.get("sha256"),
@@ -168,6 +170,11 @@ class SubjectWriter(ResultWriter):
                     "image": [str(self.folder / name / f"{name}_{sequence}.nii.gz") for sequence in SEQUENCES],
                     "label": str(self.folder / name / f"{name}_seg.nii.gz"),
                     "derived_from": self._derived_from(sidecar),
+                    "parent_fingerprints": {
+                        parent: found
+                        for parent in (sidecar["recipient"], sidecar["donor"])
+                        if (found := self.fingerprints.get(parent))
+                    },
                 }
             )
         path, datalist = self.recipe.write_datalist(
