@@ -123,7 +123,8 @@ def on_page_markdown(markdown: str, page, **_: object) -> str:
     if source == "datasets.md":
         markdown = f"{markdown}\n\n{dataset_cards()}\n"
     elif bundle := re.fullmatch(r"bundles/(\w+)/docs/README\.md", source):
-        markdown = f"{markdown}\n\n## All settings\n\n{settings_table(str(ROOT / 'bundles' / bundle[1]))}\n"
+        table = settings_table(str(ROOT / "bundles" / bundle[1]))
+        markdown = f'{markdown}\n\n## All settings\n\n<div class="settings" markdown>\n\n{table}\n\n</div>\n'
     if page.file.abs_src_path is None:
         return markdown
     folder = Path(page.file.abs_src_path).parent

@@ -128,15 +128,15 @@ def test_another_cohort_is_cut_alike_and_in_a_folder_of_its_own(data, trained, s
     assert index == tmp_path / "patches" / "index.json" and read_store(index)["sha256"] == settings["store"]
     before = index.read_bytes()
     others = write_cohort(tmp_path / "others", {n: {1: "benign", 2: "malignant"} for n in "XYZUVW"}, BOXES)
-    with refused(found="the store of six", do="another folder"):
+    with refused(found="the store of six", do="another --output_dir"):
         data.evaluated(others, None, tmp_path, weights, settings)
-    with refused(found="healthy 8 instead of 9", do="another folder"):
+    with refused(found="healthy 8 instead of 9", do="another --output_dir"):
         data.store(women, None, tmp_path, [96, 96, 8], 9, settings["split"])
     assert index.read_bytes() == before
 
 
 def test_a_store_of_other_channels_is_refused_for_evaluation(data, trained, public, tmp_path, refused):
-    with refused(expected="'benign'", found="t1_post2", do="same settings"):
+    with refused(expected="'benign'", found="t1_post2", do="these settings"):
         data.evaluated(None, public, tmp_path, trained / "models" / "model.pt", settings_of(trained))
 
 
@@ -184,7 +184,7 @@ def test_the_paper_s_training_without_data_is_refused(data, bundle_workflow, tmp
 
 
 def test_no_store_and_no_patch_of_a_class(data, tmp_path, refused):
-    with refused(found="no index.json", do="mrsynth patches"):
+    with refused(found="no readable index.json", do="mrsynth patches"):
         data.store(None, tmp_path, tmp_path, [96, 96, 8], 8, {})
     malignant = write_cohort(tmp_path / "data", {n: {2: "malignant"} for n in "AB"}, BOXES)
     with refused(found="none of benign", do="--classes"):

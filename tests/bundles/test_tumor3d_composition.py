@@ -70,13 +70,13 @@ def test_copy_paste_is_the_recipient_and_the_donors_tumor(pasted, whole, tiny_ru
     for folder, made in zip(pasted, whole, strict=True):
         recipient = tiny_run.dataset / sidecar(folder)["recipient"]
         own, voxels = image(recipient), image(folder)
-        brain, laid = own.any(axis=0), label(made) > 0  # the generator's label is the donor's tumor
+        brain, transplanted = own.any(axis=0), label(made) > 0  # the generator's label is the donor's tumor
         assert voxels.dtype == np.int16
         assert not voxels[:, ~brain].any() and voxels[:, brain].min() >= 1
-        untouched = ~ndimage.binary_dilation(laid, iterations=2) | (label(recipient) > 0) & ~laid
+        untouched = ~ndimage.binary_dilation(transplanted, iterations=2) | (label(recipient) > 0) & ~transplanted
         assert np.array_equal(voxels[:, untouched & brain], own[:, untouched & brain].clip(1))
-        assert (voxels != own).any(axis=0)[laid].mean() > 0.9
-        assert np.array_equal(label(folder), np.where(laid, label(made), label(recipient)))
+        assert (voxels != own).any(axis=0)[transplanted].mean() > 0.9
+        assert np.array_equal(label(folder), np.where(transplanted, label(made), label(recipient)))
         for kind in (*SEQUENCES, "seg"):
             theirs, mine = (nib.load(f / f"{f.name}_{kind}.nii.gz") for f in (recipient, folder))
             assert np.array_equal(theirs.affine, mine.affine)
@@ -127,27 +127,27 @@ def test_the_inpainted_tumor_is_the_generators_and_the_rest_the_recipients(
     whole = synthesize(tmp_path / "whole", grid=grid)
     options = {"compose": "tumor", "own_tumor": own_tumor, "blend": 3.0, "grid": grid}
     for folder, made in zip(synthesize(tmp_path / "inpainted", **options), whole, strict=True):
-        voxels, generated, laid = image(folder), image(made), label(made) > 0
+        voxels, generated, transplanted = image(folder), image(made), label(made) > 0
         assert np.array_equal(voxels.any(axis=0), generated.any(axis=0))
-        assert np.array_equal(voxels[:, laid], generated[:, laid])
+        assert np.array_equal(voxels[:, transplanted], generated[:, transplanted])
         settings = sidecar(folder)["made_by"]["settings"]
         assert (settings["compose"], settings["own_tumor"], settings["blend"]) == ("tumor", own_tumor, 3.0)
         assert sidecar(folder)["training_subjects"]  # the weights took part
         if own_tumor == "replace":
             assert np.array_equal(label(folder), label(made))
         else:
-            assert np.array_equal(label(folder)[laid], label(made)[laid])
+            assert np.array_equal(label(folder)[transplanted], label(made)[transplanted])
         if grid == "training":
             continue
         recipient = tiny_run.dataset / sidecar(folder)["recipient"]
         own = label(recipient) > 0
-        changed = laid | own if own_tumor == "replace" else laid
+        changed = transplanted | own if own_tumor == "replace" else transplanted
         far = ~ndimage.binary_dilation(changed, iterations=4) & voxels.any(axis=0)
         if own_tumor == "replace":
             assert np.array_equal(voxels[:, own], generated[:, own])
         else:
-            assert np.array_equal(label(folder), np.where(laid, label(made), label(recipient)))
-            far |= own & ~laid
+            assert np.array_equal(label(folder), np.where(transplanted, label(made), label(recipient)))
+            far |= own & ~transplanted
         for mine, theirs in zip(voxels, image(recipient), strict=True):
             inner = far & (mine > 1) & (mine < 1000)  # a straight line from one scale to the other, and clipped
             fit = np.polyfit(theirs[inner], mine[inner], 1)

@@ -95,7 +95,7 @@ def test_the_discriminator_sees_image_and_condition(networks):
 
 @pytest.mark.parametrize("size", [[12, 16, 16], [16, 16, 4], [240, 240, 155], [8, 8, 8]])
 def test_a_grid_that_does_not_divide_is_refused_with_one_that_does(networks, refused, size):
-    with refused(expected="multiples of 8", found=str(size), where="spatial_size", do="use for instance"):
+    with refused(expected="multiples of 8", found=str(size), where="spatial_size", do="--spatial_size"):
         networks.build_generator("unet", 1, 4, size)
 
 

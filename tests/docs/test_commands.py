@@ -28,11 +28,16 @@ PAGES = [
 PROGRAMS = ("python", "pip", "pytest", "torchrun", "mrsynth", "mkdocs", "ruff", "mypy", "git", "srun", "sbatch")
 
 
-def blocks(page: Path) -> list[str]:
-    """The fenced blocks of a page that a reader pastes into a shell."""
+def fenced(page: Path, *languages: str) -> list[str]:
+    """The fenced blocks of a page in some languages."""
     text = page.read_text(encoding="utf-8")
     found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE)
-    shell = [textwrap.dedent(body) for _, language, body in found if language in ("bash", "")]
+    return [textwrap.dedent(body) for _, language, body in found if language in languages]
+
+
+def blocks(page: Path) -> list[str]:
+    """The blocks of a page that a reader pastes into a shell."""
+    shell = fenced(page, "bash", "")
     return [body for body in shell if any(re.search(rf"(^|\W){name} ", body, re.MULTILINE) for name in PROGRAMS)]
 
 
@@ -181,6 +186,9 @@ def test_the_commands_of_the_readme_run_as_typed_in_a_copy_with_a_short_training
 @pytest.mark.slow
 def test_the_first_five_minutes_run_as_typed_in_a_copy_with_a_short_training(copy):
     run_page("docs/start.md", copy)
+    (python,) = fenced(ROOT / "docs/start.md", "python")
+    printed = bash(f"python - <<'END'\n{python}\nEND", *copy)
+    assert printed.count("[4, 60, 60, 39]) torch.Size([1, 60, 60, 39])") == 2
     first = copy[0] / "runs/first"
     assert (first / "models/model.pt").is_file() and list((first / "logs/montage").glob("*.png"))
     assert len([path for path in (first / "synthetic").iterdir() if path.is_dir()]) == 4

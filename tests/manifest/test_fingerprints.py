@@ -73,6 +73,18 @@ def test_a_training_subject_under_another_id_is_refused_with_both_ids(subject, r
         use({"test": [renamed]}, "test", record, "model.pt")
 
 
+def test_weights_of_synthetic_subjects_alone_know_the_images_of_their_parents(subject, refused):
+    made = {
+        "subject": "Synthetic_0",
+        "image": ["gone.nii.gz"],
+        "derived_from": [subject["subject"]],
+        "parent_fingerprints": {subject["subject"]: subject["fingerprint"]},
+    }
+    record = {"subjects": ["Synthetic_0", subject["subject"]], "fingerprints": fingerprints([made])}
+    with refused(found=f"BraTS2021_09999 has the images of {subject['subject']}"):
+        held_out({"test": [{**subject, "subject": "BraTS2021_09999"}]}, "test", record, "model.pt")
+
+
 def test_another_subject_passes_and_weights_without_fingerprints_are_named_in_the_log(subject, tmp_path, caplog):
     other = index(tmp_path / "data", validation=0, test=1)["test"][0]
     record = {"subjects": [subject["subject"]], "fingerprints": fingerprints([subject])}

@@ -179,7 +179,7 @@ def test_files_that_cannot_be_used(item, refused):
     with refused(found="NaN"):
         read_examination(item, SEQUENCES, SIZE)
     nib.save(nib.Nifti1Image(np.zeros((*SIZE, 2), np.int16), np.diag([-3.4, -3.4, 6, 1])), item["image"][4])
-    with refused(expected="three dimensions"):
+    with refused(expected="a volume (X, Y, Z)"):
         read_examination(item, SEQUENCES, SIZE)
 
 
@@ -188,7 +188,7 @@ def test_lesions_in_the_same_voxel_of_a_coarse_grid(write, refused):
         {"A": {1: "benign", 2: "malignant"}}, boxes={1: np.s_[20:21, 25:26, 2:5], 2: np.s_[21:22, 25:26, 2:5]}
     )
     near = read_cohort(folder, validation=0, test=0).sections["training"][0]
-    with refused(found="of A only in voxels that hold others too", do="--size"):
+    with refused(found="of A shares all of its voxels with others", do="--size"):
         read_examination(near, SEQUENCES, (12, 12, 8))
 
 

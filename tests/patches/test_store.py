@@ -212,7 +212,7 @@ def test_a_folder_in_use(store, women, tmp_path, refused):
 def test_a_whole_store_is_not_turned_into_one_of_others(store, women, write, tmp_path, refused):
     index = cut_patches(women, tmp_path / "out", **OPTIONS)
     before = index.read_bytes()
-    with refused(found="in another section", where="index.json", do="delete its index.json"):
+    with refused(found="in different sections", where="index.json", do="delete its index.json"):
         cut_patches(women, tmp_path / "out", **OPTIONS | {"test": 0})
     with refused(expected="the patches of data: 1 subjects", found="the store of women"):
         cut_patches(write({"A": {1: "benign", 2: "malignant"}}), tmp_path / "out", **OPTIONS | {"test": 0})
@@ -231,7 +231,7 @@ def test_a_store_is_known_again_wherever_it_lies(store, women, tmp_path):
 
 
 def test_what_is_no_store(store, tmp_path, refused):
-    with refused(found="no index.json", where=str(tmp_path), do="mrsynth patches"):
+    with refused(found="no readable index.json", where=str(tmp_path), do="mrsynth patches"):
         read_store(tmp_path)
     (tmp_path / "index.json").write_text("{}")
     with refused(found="without channels, classes"):

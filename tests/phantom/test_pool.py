@@ -52,15 +52,15 @@ def test_nothing_to_make(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (UserError("a voxel", "none", "the folder", "look elsewhere"), "look elsewhere"),
         (OSError("broken"), "broken"),
     ],
 )
-def test_one_that_fails_stops_the_others_which_leave_nothing_that_is_read(tmp_path, error, told):
+def test_one_that_fails_stops_the_others_which_leave_nothing_that_is_read(tmp_path, error, message):
     began = time.monotonic()
-    with pytest.raises(type(error), match=told):
+    with pytest.raises(type(error), match=message):
         make_all(partial(write_for_long, tmp_path, error=error), [0, 1], 2, "making")
     assert time.monotonic() - began < 50
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".tmp-")]

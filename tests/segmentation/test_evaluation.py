@@ -76,7 +76,7 @@ def test_what_is_written(items, oracle, tmp_path, capsys):
 
 def test_a_test_subject_without_a_label_is_refused_before_anything_is_done(items, blind, tmp_path, refused):
     bare = [{k: v for k, v in items[0].items() if k != "label"}, items[1]]
-    with refused(expected="a label for every", found="BraTS2021_00000", do="leave them out"):
+    with refused(expected="a label for every", found="BraTS2021_00000", do="remove these subjects"):
         evaluate(blind, bare, tmp_path)
     assert not list(tmp_path.iterdir())
 

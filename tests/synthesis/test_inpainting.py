@@ -42,7 +42,7 @@ def item() -> dict:
         "brain": MetaTensor(brain, affine=AFFINE),
         "native_brain": MetaTensor(brain, affine=AFFINE),
         "native": {"shape": torch.tensor([SIDE] * 3), "affine": AFFINE},
-        "laid": cube(1, 5, 4),
+        "donor_label": cube(1, 5, 4),
         "own_label": cube(11, 15, 2),
         "own_image": MetaTensor(own, affine=AFFINE),
         "pred": pred,
@@ -56,8 +56,8 @@ def test_the_recipients_far_away_and_the_generators_on_the_tumor(grid, own_tumor
     image = RestoreImaged(grid)(data)["pred"].numpy()
     brain = data["brain"].numpy()[0] > 0
     theirs, mine = (to_int16(data[key].numpy(), brain) for key in ("own_image", "pred"))
-    laid, own = (data[key].numpy()[0] > 0 for key in ("laid", "own_label"))
-    inpainted = laid | own if own_tumor == "replace" else laid
+    donor, own = (data[key].numpy()[0] > 0 for key in ("donor_label", "own_label"))
+    inpainted = donor | own if own_tumor == "replace" else donor
     assert np.array_equal(image[:, inpainted & brain], mine[:, inpainted & brain])
     far = soften(inpainted, AFFINE.numpy(), 2.0) == 0
     assert far.mean() > 0.5 and np.array_equal(image[:, far], theirs[:, far])
@@ -74,7 +74,7 @@ def test_what_is_kept_stays_in_the_label_and_what_is_replaced_does_not():
     data = item()
     data["own_label"][0, 4] = 2  # under the donor's tumor as well
     kept = InpaintingWeightd("keep")(data)["label"].numpy()
-    expected = np.where(data["laid"] > 0, data["laid"], data["own_label"])
+    expected = np.where(data["donor_label"] > 0, data["donor_label"], data["own_label"])
     assert np.array_equal(kept, expected) and set(np.unique(kept)) == {0, 2, 4}
     assert "label" not in InpaintingWeightd("replace")(data)
 
@@ -106,7 +106,7 @@ def test_in_the_own_scale_the_background_is_zero_and_the_brain_is_not():
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.0, 300.0), (0.0, 1e6)])
 def test_a_scale_that_whole_numbers_do_not_hold_is_refused(refused, low, high):
     image = low + (high - low) * torch.rand(4, 8, 8, 8)
-    with refused(expected="int16", where="S3", do="not normalized"):
+    with refused(expected="int16", where="S3", do="without normalization"):
         OwnScaled()({"image": MetaTensor(image), "brain": torch.ones(1, 8, 8, 8), "subject": "S3"})
 
 

@@ -72,7 +72,9 @@ def test_the_sidecar_says_where_it_comes_from(make):
 
 
 def test_the_datalist_names_all_ancestors_and_can_be_loaded(make):
-    writer = make.writer()
+    parents = [PARENTS[0], {**PARENTS[1], "fingerprint": "2f"}]
+    known = {"record": {**RECORD, "fingerprints": {"A": "1f"}}, "parents": parents}
+    writer = make.writer(**known)
     for number in range(2):
         writer.write(*make.item(number))
     writer.finish()
@@ -80,6 +82,7 @@ def test_the_datalist_names_all_ancestors_and_can_be_loaded(make):
     assert not items["validation"] and not items["test"] and len(items["training"]) == 2
     for item in items["training"]:
         assert set(item["derived_from"]) == {"A", "B", "older", "C"}
+        assert item["parent_fingerprints"] == {"A": "1f", "B": "2f"}
 
 
 def test_complete_subjects_are_known_and_leftovers_removed(make):

@@ -26,26 +26,28 @@ def pair(make_brain) -> tuple[Volumes, Volumes]:
 def test_far_from_the_donors_tumor_and_on_the_recipients_own_nothing_changes(pair, align, edge):
     recipient, donor = pair
     image, _ = copy_paste(recipient, donor, align, edge)
-    laid, _ = transplant(donor.label, donor.affine, donor.brain, recipient.brain, recipient.affine, align)
+    transplanted, _ = transplant(donor.label, donor.affine, donor.brain, recipient.brain, recipient.affine, align)
     changed = (image != recipient.image).any(axis=0)
-    assert laid.any() and changed[laid > 0].mean() > 0.95
-    assert not changed[soften(laid > 0, recipient.affine, edge) == 0].any()
-    assert not changed[(recipient.label > 0) & (laid == 0)].any()
+    assert transplanted.any() and changed[transplanted > 0].mean() > 0.95
+    assert not changed[soften(transplanted > 0, recipient.affine, edge) == 0].any()
+    assert not changed[(recipient.label > 0) & (transplanted == 0)].any()
     assert not image[:, ~recipient.brain].any()
-    assert edge == 0 or changed[laid == 0].any()
+    assert edge == 0 or changed[transplanted == 0].any()
 
 
 def test_the_label_is_the_union_and_the_donors_where_they_overlap(pair):
     recipient, donor = pair
-    laid, _ = transplant(donor.label, donor.affine, donor.brain, recipient.brain, recipient.affine, True)
+    transplanted, _ = transplant(donor.label, donor.affine, donor.brain, recipient.brain, recipient.affine, True)
     _, label = copy_paste(recipient, donor, True)
     assert label.dtype == np.uint8
-    assert np.array_equal(label[laid > 0], laid[laid > 0])
-    assert np.array_equal(label[laid == 0], recipient.label[laid == 0])
+    assert np.array_equal(label[transplanted > 0], transplanted[transplanted > 0])
+    assert np.array_equal(label[transplanted == 0], recipient.label[transplanted == 0])
     everywhere = np.where(recipient.brain, 2, 0)
     everywhere[:, :, ::2] = 0  # something has to be healthy
     _, over = copy_paste(recipient._replace(label=everywhere), donor, True)
-    assert np.array_equal(over, np.where(laid > 0, laid, everywhere)) and set(np.unique(laid)) == {0, 1, 2, 4}
+    assert np.array_equal(over, np.where(transplanted > 0, transplanted, everywhere)) and set(
+        np.unique(transplanted)
+    ) == {0, 1, 2, 4}
 
 
 def test_a_subject_pasted_into_itself_is_itself(pair):
@@ -68,9 +70,9 @@ def test_the_donors_scanner_makes_no_difference(pair):
 def test_contrast_of_the_tumor_is_the_donors(pair):
     recipient, donor = pair
     image, _ = copy_paste(recipient, donor, True)
-    laid, _ = transplant(donor.label, donor.affine, donor.brain, recipient.brain, recipient.affine, True)
+    transplanted, _ = transplant(donor.label, donor.affine, donor.brain, recipient.brain, recipient.affine, True)
     for value in (2, 4):
-        here, there = image[:, laid == value].mean(axis=1), donor.image[:, donor.label == value].mean(axis=1)
+        here, there = image[:, transplanted == value].mean(axis=1), donor.image[:, donor.label == value].mean(axis=1)
         # both subjects' tissues have the same levels; a voxel of 6 mm mixes what lies beside it
         np.testing.assert_allclose(here, there, rtol=0.2)
 
@@ -131,11 +133,11 @@ def test_the_transform_replaces_image_and_label_and_leaves_its_inputs_alone(pair
 
 def test_a_label_that_is_already_laid_is_taken(pair):
     recipient = item(pair[0], "A")
-    laid = np.zeros_like(pair[0].label)
-    laid[12, 12, 10] = 4
-    recipient["transplanted"] = MetaTensor(torch.from_numpy(laid[None]), affine=pair[0].affine)
+    transplanted = np.zeros_like(pair[0].label)
+    transplanted[12, 12, 10] = 4
+    recipient["transplanted"] = MetaTensor(torch.from_numpy(transplanted[None]), affine=pair[0].affine)
     label = CopyPasted(edge=0)({**recipient, "donor": item(pair[1], "B")})["label"].numpy()[0]
-    assert np.array_equal(label, np.where(laid > 0, laid, pair[0].label))
+    assert np.array_equal(label, np.where(transplanted > 0, transplanted, pair[0].label))
 
 
 @pytest.mark.parametrize("edge", [-1.0, "2", True, float("nan")])

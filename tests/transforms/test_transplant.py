@@ -26,7 +26,7 @@ def arrays(subject: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return subject["label"].numpy()[0], subject["label"].affine.numpy(), subject["brain"].numpy()[0] > 0
 
 
-def laid(donor, recipient, align: bool):
+def transplanted(donor, recipient, align: bool):
     return transplant(donor.label, donor.affine, donor.tissue > 0, recipient.tissue > 0, recipient.affine, align)
 
 
@@ -34,7 +34,7 @@ def laid(donor, recipient, align: bool):
 def test_nothing_is_left_outside_the_brain_and_no_value_is_new(make_brain, align):
     for a, b in ((0, 1), (2, 3), (4, 5)):
         donor, recipient = make_brain(a, scale=1.1), make_brain(b, scale=0.8)
-        label, kept = laid(donor, recipient, align)
+        label, kept = transplanted(donor, recipient, align)
         assert not label[recipient.tissue == 0].any()
         assert set(np.unique(label)) <= {0, 1, 2, 4} and label.dtype == np.uint8
         assert 0 < kept <= 1
@@ -43,7 +43,7 @@ def test_nothing_is_left_outside_the_brain_and_no_value_is_new(make_brain, align
 @pytest.mark.parametrize("align", [True, False])
 def test_in_the_same_brain_all_is_kept_where_it_was(make_brain, align):
     subject = make_brain(0)
-    label, kept = laid(subject, subject, align)
+    label, kept = transplanted(subject, subject, align)
     np.testing.assert_array_equal(label, subject.label)
     assert kept == 1
 
@@ -54,7 +54,7 @@ def test_unaligned_millimeters_are_kept_whatever_the_recipients_grid(make_brain)
     affine = donor.affine @ np.diag([0.5, 0.5, 0.5, 1])
     affine[:3, 3] = donor.affine[:3, :3] @ np.full(3, -0.25) + donor.affine[:3, 3]
     label, kept = transplant(donor.label, donor.affine, donor.tissue > 0, finer, affine, False)
-    coarse, kept_coarse = laid(donor, recipient, False)
+    coarse, kept_coarse = transplanted(donor, recipient, False)
     np.testing.assert_array_equal(label[::2, ::2, ::2], coarse)
     assert kept == pytest.approx(kept_coarse)
 
@@ -75,8 +75,8 @@ def place(label, subject) -> np.ndarray:
 
 def test_aligned_by_boxes_a_smaller_brain_gets_the_tumor_at_its_own_place_and_size(make_brain):
     donor, smaller = make_brain(0), make_brain(0, scale=0.7)
-    aligned, kept = laid(donor, smaller, True)
-    unaligned, _ = laid(donor, smaller, False)
+    aligned, kept = transplanted(donor, smaller, True)
+    unaligned, _ = transplanted(donor, smaller, False)
 
     def dice(label):
         return 2 * ((label > 0) & (smaller.label > 0)).sum() / ((label > 0).sum() + (smaller.label > 0).sum())

@@ -25,6 +25,6 @@ def of_grade(
             f"subjects of grade {grade}",
             f"grades {known}" if known else "no subject whose grade is known",
             "grade",
-            "give --grade '$None' to take all, or a release that states grades (BraTS 2015 to 2020)",
+            "pass --grade null for all subjects, or a release that states grades (BraTS 2015 to 2020)",
         )
     return chosen

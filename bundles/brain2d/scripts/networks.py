@@ -40,7 +40,7 @@ def levels(size: list[int] | tuple[int, ...], width: float = 1.0) -> list[int]:
             f"a square image, its side one of {sorted(SIZES)}",
             str(list(size)),
             "size",
-            'give --size "[64,64]" or --size "[128,128]"',
+            'pass --size "[64,64]" or --size "[128,128]"',
         )
     return [max(1, round(width * n)) for n in CHANNELS[: SIZES[size[0]]]]
 
@@ -104,7 +104,7 @@ class Discriminator(nn.Module):
     def __init__(self, size: list[int], channels: int = 1, width: float = 1.0, norm: str = "batch") -> None:
         super().__init__()
         if norm not in ("batch", "none"):
-            raise UserError("norm: batch or none", repr(norm), "norm", "give --norm batch or --norm none")
+            raise UserError("norm: batch or none", repr(norm), "norm", "pass --norm batch or --norm none")
         counts = levels(size, width)[::-1]
         layers: list[nn.Module] = [nn.Conv2d(channels, counts[0], 4, stride=2, padding=1), nn.ELU(inplace=True)]
         for before, after in pairwise(counts):  # 64 x 32 x 32 to 512 x 4 x 4

@@ -66,7 +66,7 @@ def store(
             "examinations, or patches that are cut already",
             "neither" + (f", and no patches of a training in {output_dir} to resume" if resume else ""),
             "dataset_dir, patches",
-            "give --dataset_dir DIR (with subjects.csv and lesions.csv), or --patches STORE",
+            "pass --dataset_dir DIR (with subjects.csv and lesions.csv), or --patches STORE",
         )
     folder = Path(output_dir) / "patches"
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,14 +95,14 @@ def describe(
             "patches of " + (", ".join(classes) if classes else "two classes or more"),
             ", ".join(found["classes"]),
             index,
-            "leave --classes out to take those of the store, or cut another store",
+            "omit --classes to use those of the store, or pass another store with --patches",
         )
     if sequences and [*sequences, SUBTRACTION] != found["channels"]:
         raise UserError(
             f"patches of {', '.join(sequences)}, and the subtraction",
             ", ".join(found["channels"]),
             index,
-            "leave --sequences out to take those of the store, or cut another store",
+            "omit --sequences to use those of the store, or pass another store with --patches",
         )
     if tuple(found["size"]) != SIZE:
         raise UserError(
@@ -163,7 +163,9 @@ def evaluated(
             "patches like those that the weights were trained on: " + str({name: settings[name] for name in wrong}),
             str({name: found[name] for name in wrong}),
             index,
-            "cut a store with the same settings" if given else "give the patches to evaluate on: --patches STORE",
+            "pass a store that was cut with these settings: --patches STORE"
+            if given
+            else "pass the patches to evaluate on: --patches STORE",
         )
     return index
 
@@ -178,7 +180,7 @@ def _of_training(weights: str | os.PathLike) -> Path:
             "the store of patches that the weights were trained on",
             "no record of its path" if index is None else "no such store",
             index or note,
-            "give the path of this store, or of other patches to evaluate on: --patches STORE",
+            "pass the path of this store, or of other patches to evaluate on: --patches STORE",
         )
     return index
 
@@ -202,7 +204,7 @@ def seen_channels(channels: Sequence[str], wanted: Sequence[int] | None = None) 
             f"three channels of {known}",
             str(wanted),
             "features_channels",
-            'give three of these numbers, such as --features_channels "[0,1,2]"',
+            'pass three of these numbers, such as --features_channels "[0,1,2]"',
         )
     return list(wanted)
 

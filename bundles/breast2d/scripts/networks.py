@@ -66,7 +66,7 @@ class Discriminator(nn.Module):
     def __init__(self, channels: int = 7, width: float = 1.0, norm: str = "batch") -> None:
         super().__init__()
         if norm not in ("batch", "none"):
-            raise UserError("norm: batch or none", repr(norm), "norm", "give --norm batch or --norm none")
+            raise UserError("norm: batch or none", repr(norm), "norm", "pass --norm batch or --norm none")
         counts = [channels, *(max(1, round(width * n)) for n in CHANNELS[::-1])]
         layers: list[nn.Module] = []
         for number, (before, after) in enumerate(pairwise(counts)):  # 128 x 32 x 32 to 1024 x 4 x 4

@@ -35,7 +35,7 @@ def check_tile(tile: int, factors: Sequence[int]) -> int:
             f"a tile of {around} voxels more than a multiple of {unit}",
             repr(tile),
             "tile",
-            f"use {below * unit + around} or {(below + 1) * unit + around}",
+            f"pass --tile {below * unit + around} or --tile {(below + 1) * unit + around}",
         )
     return kept
 

@@ -117,14 +117,17 @@ class DeepMedic(nn.Module):
         super().__init__()
         if len(feature_maps) != LAYERS:
             raise UserError(
-                f"feature maps of {LAYERS} layers", str(list(feature_maps)), "feature_maps", "give eight numbers"
+                f"feature maps of {LAYERS} layers",
+                str(list(feature_maps)),
+                "feature_maps",
+                'pass eight numbers, for instance --feature_maps "[12,12,16,16,16,16,20,20]"',
             )
         if list(factors)[:1] != [1] or any(f != int(f) or f < 1 or f % 2 == 0 for f in factors):
             raise UserError(
                 "factors that are odd and begin with 1, the normal resolution",
                 str(list(factors)),
                 "factors",
-                "use for instance [1, 3, 5]",
+                'pass for instance --factors "[1,3,5]"',
             )
         if head[1] < len(factors) * feature_maps[-1] or any(
             feature_maps[n - 1] < feature_maps[n - 3] for n in RESIDUAL
@@ -133,7 +136,7 @@ class DeepMedic(nn.Module):
                 "residual layers with at least as many maps as what is added to them",
                 f"{list(feature_maps)} in the pathways, {list(head)} in the head",
                 "feature_maps, head",
-                "give feature_maps that do not decrease, and a second number of head of at least "
+                "pass --feature_maps that do not decrease, and a second number of --head of at least "
                 f"{len(factors) * feature_maps[-1]}",
             )
         self.factors = [int(f) for f in factors]

@@ -40,7 +40,7 @@ class DeepMedicRMSprop(Optimizer):
                 "a learning rate of 0 or more, rho and momentum from 0 to below 1, and a positive epsilon",
                 f"{lr}, {rho}, {momentum}, {epsilon}",
                 "learning_rate, rho, momentum, epsilon",
-                "give values in these ranges; the defaults are 1e-3, 0.9, 0.6 and 1e-4",
+                "pass values in these ranges; the defaults are 1e-3, 0.9, 0.6 and 1e-4",
             )
         super().__init__(params, {"lr": lr, "rho": rho, "epsilon": epsilon, "momentum": momentum})
 
@@ -87,7 +87,7 @@ def halving(optimizer: Optimizer, halve_at: Sequence[int], max_epochs: int, iter
         UserError: no epochs.
     """
     if max_epochs < 1:
-        raise UserError("at least one epoch", repr(max_epochs), "max_epochs", "give --max_epochs 1 or more")
+        raise UserError("at least one epoch", repr(max_epochs), "max_epochs", "pass --max_epochs 1 or more")
     return MultiStepLR(optimizer, [round(epoch / max_epochs * iterations) for epoch in halve_at], gamma=0.5)
 
 

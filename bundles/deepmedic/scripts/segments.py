@@ -89,7 +89,7 @@ class RandSegmentd(Randomizable, MapTransform):
     def __init__(self, segment: int = 37, factors: Sequence[int] = FACTORS, flip: float = 0.5, block: bool = False):
         MapTransform.__init__(self, ["image", "label"])
         if not 0 <= flip <= 1:
-            raise UserError("a probability from 0 to 1", repr(flip), "flip", "give --flip 0.5, or 0 for none")
+            raise UserError("a probability from 0 to 1", repr(flip), "flip", "pass --flip 0.5, or 0 for none")
         self.output, self.factors, self.flip, self.block = output_side(segment), list(factors), flip, block
 
     def randomize(self, data: Sequence[torch.Tensor]) -> None:
@@ -163,7 +163,7 @@ class RandIntensityd(Randomizable, MapTransform):
                 "standard deviations of 0 or more",
                 f"{shift}, {scale}",
                 "shift, scale",
-                "give --shift and --scale of 0 or more",
+                "pass --shift and --scale of 0 or more",
             )
         self.sd = (shift, scale)
 

@@ -31,7 +31,7 @@ def composed(
     """
     if compose not in COMPOSE:
         raise UserError(
-            f"compose: one of {COMPOSE}", repr(compose), "compose", "give --compose brain or --compose tumor"
+            f"compose: one of {COMPOSE}", repr(compose), "compose", "pass --compose brain or --compose tumor"
         )
     varied = {**settings, "variety": variety} if variety else dict(settings)
     if compose == "brain":
@@ -64,7 +64,7 @@ def from_pair(
     steps = [cut, *rest]
     if compose == "tumor":
         own = CopyItemsd(
-            ["image", "label", "brain", "transplanted"], names=["own_image", "own_label", "own_brain", "laid"]
+            ["image", "label", "brain", "transplanted"], names=["own_image", "own_label", "own_brain", "donor_label"]
         )
         # natively in the training grid's scale, which is what the generator speaks
         scaled = RescaleInsideBraind(

@@ -24,7 +24,9 @@ def check_grid(spatial_size: tuple[int, ...] | list[int], stride: int) -> None:
         UserError: not three sides, a side is not a multiple of ``stride``, or the coarsest level is one voxel.
     """
     if not isinstance(spatial_size, (list, tuple)) or len(spatial_size) != 3:
-        raise UserError("three sides X, Y, Z", str(spatial_size), "spatial_size", 'give for instance "[48,56,48]"')
+        raise UserError(
+            "three sides X, Y, Z", str(spatial_size), "spatial_size", 'pass for instance --spatial_size "[48,56,48]"'
+        )
     sizes = [int(n) for n in spatial_size]
     # on the coarsest level a single voxel would be left, which instance norm cannot normalize
     if any(n % stride or n < stride for n in sizes) or set(sizes) == {stride}:
@@ -33,7 +35,7 @@ def check_grid(spatial_size: tuple[int, ...] | list[int], stride: int) -> None:
             f"a grid whose sides are multiples of {stride}, the network's total stride, and not all {stride}",
             str(sizes),
             "spatial_size",
-            f"use for instance {fitting}",
+            f'pass for instance --spatial_size "{fitting}"',
         )
 
 
@@ -55,7 +57,7 @@ def check_crop(size: list[int], spatial_size: list[int], stride: int) -> list[in
             f"a crop inside the grid {list(spatial_size)}, sides of at least {stride}, one of at least {2 * stride}",
             str(size),
             "local_size",
-            f"use for instance {[max(2 * stride, int(side) // 2) for side in spatial_size]}",
+            f'pass for instance --local_size "{[max(2 * stride, int(side) // 2) for side in spatial_size]}"',
         )
     return whole
 
@@ -254,7 +256,7 @@ class SpadeGenerator(nn.Module):
                 "a one-hot label",
                 "a single channel",
                 "label_encoding",
-                "set label_encoding to one_hot, or take unet",
+                "pass --label_encoding one_hot, or --generator unet",
             )
         self.stride = 2 ** (levels - 1)
         self.in_channels, self.out_channels = in_channels, out_channels
@@ -309,14 +311,14 @@ def build_generator(
             f"generator: one of {sorted(GENERATORS)}",
             repr(kind),
             "generator",
-            "give --generator spade or --generator unet",
+            "pass --generator spade or --generator unet",
         )
     if spectral_norm not in SPECTRAL_NORM:
         raise UserError(
             f"spectral_norm: one of {SPECTRAL_NORM}",
             repr(spectral_norm),
             "spectral_norm",
-            "give --spectral_norm discriminator",
+            "pass --spectral_norm discriminator",
         )
     network = GENERATORS[kind](
         in_channels=in_channels,

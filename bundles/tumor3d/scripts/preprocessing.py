@@ -38,7 +38,7 @@ def label_channels(condition: str, label_encoding: str) -> int:
             f"label_encoding: one of {ENCODINGS}",
             repr(label_encoding),
             "label_encoding",
-            "give --label_encoding one_hot or values",
+            "pass --label_encoding one_hot or --label_encoding values",
         )
     return len(condition_values(condition)) if label_encoding == "one_hot" else 1
 

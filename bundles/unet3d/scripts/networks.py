@@ -46,14 +46,14 @@ def build_unet(
             "at least three resolutions, and fewer supervised ones",
             f"filters {list(filters)}, deep_supervision {deep_supervision}",
             "filters, deep_supervision",
-            'give --filters "[16,32,64,128]" or longer, and a --deep_supervision of at most len(filters) - 2',
+            'pass --filters "[16,32,64,128]" or longer, and a --deep_supervision of at most len(filters) - 2',
         )
     if len(patch_size) != 3 or any(n % stride or n < 2 * stride for n in patch_size):
         raise UserError(
             f"three sides, multiples of {stride} and at least {2 * stride}, for {levels} resolutions",
             str(list(patch_size)),
             "patch_size",
-            f'give --patch_size "{[2 * stride] * 3}" or larger multiples of {stride}, or fewer filters',
+            f'pass --patch_size "{[2 * stride] * 3}" or larger multiples of {stride}, or fewer filters',
         )
     return DynUNet(
         spatial_dims=3,

@@ -15,7 +15,7 @@ from mrsynth.representation import ShowsParameters
 
 
 class Constraint(ShowsParameters):
-    """No constraint; the base of the others."""
+    """No constraint; the base class of the others."""
 
     def penalty(
         self, discriminator: Callable[..., Any], batch: GameBatch, fake: torch.Tensor
@@ -86,7 +86,7 @@ class GradientPenalty(Constraint):
 
 
 class MatchingAware(Constraint):
-    """Real images beside another class than their own must be called fake (Reed 2016, section 4.1).
+    """A real image with the wrong class must be judged fake (Reed 2016, section 4.1).
 
     Without this term a discriminator may ignore the class it is shown where the image alone separates real from fake.
     Use it with a :class:`~mrsynth.adversarial.ClassRound` that conditions the discriminator, and with logits of binary
@@ -120,5 +120,7 @@ class MatchingAware(Constraint):
 
 
 def by_part(logits: torch.Tensor | Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    """What a discriminator returns, by the prefix of its losses' names: of several parts, or of one, which has none."""
+    """The logits of a discriminator as a dictionary, by the prefix of each part's loss names; a single part has an
+    empty prefix.
+    """
     return logits if isinstance(logits, Mapping) else {"": logits}

@@ -82,7 +82,7 @@ def crop_starts(mask: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
 
 
 def crop_each(volume: torch.Tensor, starts: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Each image or volume `(C, ...)` of a batch cropped from its own start: `(B, C, *size)`."""
+    """Crop each image or volume `(C, ...)` of a batch at its own start: `(B, C, *size)`."""
     crops = []
     for item, start in zip(volume, starts.tolist(), strict=True):
         window = [slice(None), *[slice(a, a + n) for a, n in zip(start, size, strict=True)]]

@@ -1,4 +1,6 @@
-"""A round turns a batch into what the two players see: real, conditions, the generator's input, known truth."""
+"""A round turns a batch into the inputs of both players: real images, conditions, the generator's input, the known
+truth.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from mrsynth.representation import ShowsParameters
 
 @dataclass
 class GameBatch:
-    """One round, tensors batch-first.
+    """What one round gives to the two players, tensors batch-first.
 
     Attributes:
         real: what the discriminator must call real, `(B, C, ...)`.
@@ -108,7 +110,7 @@ class ClassRound(ShowsParameters):
 
 
 class TranslationRound(ShowsParameters):
-    """Image to image, the truth known everywhere (Shin 2018; Isola 2017).
+    """Image to image; the truth is known everywhere (Shin 2018; Isola 2017).
 
     Args:
         input_key: what the generator is given and the discriminator sees beside real and fake.

@@ -1,4 +1,4 @@
-"""Schedules: who moves in which iteration; a function of its number alone, so that a resumed run keeps its turn."""
+"""Schedules: which player moves in an iteration. They depend on its number alone, so that a resumed run goes on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mrsynth.representation import ShowsParameters
 
 
 class Moves(NamedTuple):
-    """Whether each player moves."""
+    """Which players move in an iteration."""
 
     discriminator: bool
     generator: bool
@@ -47,7 +47,7 @@ class DiscriminatorSteps(ShowsParameters):
 
 
 class Alternating(ShowsParameters):
-    """Strict turns, one move an iteration, the discriminator in the first (Doncenco 2022, section 2.5).
+    """One player per iteration, in turns; the discriminator moves first (Doncenco 2022, section 2.5).
 
     Examples:
         >>> from mrsynth.adversarial import Alternating

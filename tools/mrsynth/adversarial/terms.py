@@ -1,4 +1,4 @@
-"""Terms added to the generator's loss beside the game, each with a weight and a name that shows up in the log."""
+"""Terms added to the generator's loss, each with a weight and a name for the log."""
 
 from __future__ import annotations
 

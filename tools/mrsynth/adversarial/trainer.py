@@ -1,4 +1,4 @@
-"""TwoPlayerTrainer: one iteration of the game, whatever the paper; the parts are objects named in the config."""
+"""TwoPlayerTrainer: one iteration of the game for every paper; the parts are objects that the config names."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class TwoPlayerTrainer(Trainer):
         return objects if self.ema is None else {**objects, "ema": self.ema.ema_model}
 
     def run(self) -> None:  # type: ignore[override]
-        """Train until ``max_epochs``; a run that has already got there does nothing."""
+        """Train until ``max_epochs``; a complete run does nothing."""
         if self.state.epoch >= self.state.max_epochs:
             return
         super(Trainer, self).run()  # the parent's own scaler is not used
@@ -180,7 +180,7 @@ class TwoPlayerTrainer(Trainer):
     def _judge(
         self, discriminator: nn.Module, image: torch.Tensor, condition: torch.Tensor | None
     ) -> dict[str, torch.Tensor]:
-        """Logits of each part of the discriminator; a discriminator of one has no prefix."""
+        """Logits by part of the discriminator; a discriminator of one part has an empty prefix."""
         with self.precision.autocast():
             parts = by_part(discriminator(image) if condition is None else discriminator(image, condition))
         return {part: logits.float() for part, logits in parts.items()}

@@ -1,4 +1,4 @@
-"""Images in two dimensions: cut from volumes, drawn for a game, made of noise, and shown."""
+"""2D images: slices cut from volumes, datasets and noise for 2D games, evaluation, and pictures."""
 
 from mrsynth.images.comparing import compare
 from mrsynth.images.cutting import CutSlicesd, slice_preprocessing

@@ -1,4 +1,4 @@
-"""``python -m mrsynth compare REAL FAKE``: how real, how diverse, between two anchors."""
+"""``python -m mrsynth compare REAL FAKE``: how real and how diverse images are, between two anchors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a subject's volumes to pictures: slices of a plane, chosen, resized, as a radiologist looks at them."""
+"""Slices of a subject's volumes: chosen, resized and turned as a radiologist views them."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def slice_preprocessing(*, intensities: str = "percentiles", label: bool = True,
 
 
 def rows_and_columns(size: Sequence[int]) -> tuple[int, int]:
-    """``size`` of images in two dimensions.
+    """Check the ``size`` of 2D images: rows and columns.
 
     Raises:
         UserError: anything else.
@@ -157,7 +157,7 @@ def rows_and_columns(size: Sequence[int]) -> tuple[int, int]:
 
 
 def resized(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Images `(N, C, H, W)` stretched to ``size``, linearly, and without aliasing where they shrink."""
+    """Resize images `(N, C, H, W)` to ``size`` by linear interpolation, with antialiasing where they shrink."""
     if images.shape[2:] == size:
         return images
     shrinks = any(new < old for new, old in zip(size, images.shape[2:], strict=True))

@@ -1,4 +1,4 @@
-"""The evaluation of a generator of images: each class against real images of subjects that it has not seen."""
+"""The evaluation of a 2D generator: each class against real images of held-out subjects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHOWN = 10
 
 
 class ImageEvaluation:
-    """Run it for ``<output_dir>/evaluation/``: ``realism.json``, ``realism.csv``, ``contact_sheet.png``.
+    """Writes ``realism.json``, ``realism.csv`` and ``contact_sheet.png`` to ``<output_dir>/evaluation``.
 
     Args:
         make: gives so many images of a class from a number on; see :class:`~mrsynth.images.ImageSampler`.
@@ -71,7 +71,7 @@ class ImageEvaluation:
         self.count, self.draws, self.seed = count, draws, seed
 
     def run(self) -> dict[str, Any]:
-        """Measure each class, print the tables, write the files; returns what ``realism.json`` says.
+        """Measure each class, show the tables, write the files, and return the content of ``realism.json``.
 
         Raises:
             UserError: a class with too few real images.
@@ -142,7 +142,7 @@ class ImageEvaluation:
 
 
 class Scratch:
-    """Images `(C, H, W)` of an array `(N, C, H, W)` on disk, by number."""
+    """Images `(C, H, W)` from an array `(N, C, H, W)` on disk."""
 
     def __init__(self, images: np.ndarray) -> None:
         self.images = images
@@ -155,7 +155,7 @@ class Scratch:
 
 
 def classification_accuracy_table(result: Mapping[str, Any], classes: Sequence[str]) -> str:
-    """What :class:`~mrsynth.metrics.ClassificationAccuracyScore` found, for people."""
+    """The result of :class:`~mrsynth.metrics.ClassificationAccuracyScore` as a table for the screen."""
     lines = [
         "\nA classifier of real images of other subjects names the class: mean (sd) over its draws, shares of each row"
     ]

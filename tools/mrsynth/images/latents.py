@@ -1,4 +1,4 @@
-"""What a generator of images is given: noise, and beside it a class."""
+"""The input of a 2D generator: noise, and a one-hot class where there are several."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mrsynth.errors import UserError
 
 
 def class_channels(classes: Sequence[str]) -> int:
-    """Numbers that a class takes beside the noise, or as channels beside the image: none where there is but one.
+    """Channels of a one-hot class, beside the noise or the image; 0 where there is only one class.
 
     Examples:
         >>> from mrsynth.images import class_channels
@@ -28,7 +28,7 @@ def class_channels(classes: Sequence[str]) -> int:
 
 
 def latent_vector(size: int, seed: int, number: int, of_class: int = 0, classes: int = 1) -> torch.Tensor:
-    """Standard normal noise of image ``number``, `(size,)`; where there are classes, with its own one-hot behind.
+    """Standard normal noise of image ``number``, `(size,)`, followed by the one-hot class where there are several.
 
     Examples:
         >>> import torch
@@ -44,7 +44,7 @@ def latent_vector(size: int, seed: int, number: int, of_class: int = 0, classes:
 
 
 class ImageSampler:
-    """Images of a generator in evaluation mode, always of the same noise.
+    """Images of a generator in evaluation mode; the same number always has the same noise.
 
     Args:
         network: generator.
@@ -123,7 +123,7 @@ def _at_least_one(count: int) -> None:
 
 
 def build_round(latent_size: int, classes: Sequence[str]) -> ClassRound | LatentRound:
-    """The round of a game on images of ``classes``: noise alone where there is but one.
+    """The round of a game on images of ``classes``: noise alone where there is only one class.
 
     Examples:
         >>> from mrsynth.images import build_round

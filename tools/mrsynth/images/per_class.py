@@ -1,5 +1,6 @@
-"""A generator of several classes whose weights are, for each class, those of its own best epoch (Haarburger 2019,
-section 4.1 and table 2, chose the epoch of each class by its lowest Fréchet distance)."""
+"""A generator with weights of its own for each class, from that class's best epoch (Haarburger 2019, section 4.1 and
+table 2: the epoch of each class with the lowest Fréchet distance).
+"""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def best_of_class(classes: Sequence[str]) -> dict[str, str]:
 
 
 class PerClassGenerator(nn.Module):
-    """One generator a class, asked by the one-hot class at the end of the latent vector, `(B, latent)`.
+    """One generator per class; the one-hot class at the end of the latent vector `(B, latent)` chooses it.
 
     Args:
         generators: in the order of the classes, two or more.
@@ -59,7 +60,7 @@ def load_generator(
         classes: their names.
         per_class: take for each class the weights of its own best epoch, from the files beside ``weights``; None: where
             the training was validated, and so has them.
-        do: what the user is told to do where there are no weights.
+        do: the error's last part where there are no weights: what to type.
 
     Returns:
         The network, or a :class:`PerClassGenerator`, whose record has in ``classes`` that of each, by name.
@@ -85,5 +86,5 @@ def load_generator(
 
 
 def record_of_class(record: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The record of the weights that make the class ``name``, of a record that :func:`load_generator` returned."""
+    """The record of the weights of the class ``name``, from a record that :func:`load_generator` returned."""
     return {**record, **record.get("classes", {}).get(name, {})}

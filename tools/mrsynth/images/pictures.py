@@ -1,4 +1,4 @@
-"""Contact sheets: many small images in rows, real beside synthetic."""
+"""Contact sheets: many small images in rows, real above synthetic."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ContactSheet:
 
 
 def sheet(groups: Sequence[tuple[str, torch.Tensor]], channels: Sequence[str]) -> ContactSheet:
-    """Groups of images `(N, C, H, W)` as a sheet: of one channel a row of N, of several a row an image.
+    """Groups of images `(N, C, H, W)` as a sheet: with one channel a row per group, with several a row per image.
 
     Args:
         groups: title and images.
@@ -61,7 +61,7 @@ def sheet(groups: Sequence[tuple[str, torch.Tensor]], channels: Sequence[str]) -
 
 
 class SampleMontage:
-    """The picture of a training: real images above those that the generator makes of the same noise each time.
+    """The montage of a training: real images above images that the generator makes of the same noise each time.
 
     Args:
         make: gives images of a class; see :class:`~mrsynth.images.ImageSampler`.

@@ -1,5 +1,4 @@
-"""Images from disk, whoever made them: a folder of pictures, stacks of synthetic images, slices of subjects, or
-subjects as volumes."""
+"""Images from disk: a folder of pictures, stacks of synthetic images, slices of subjects, or subjects as volumes."""
 
 from __future__ import annotations
 
@@ -91,7 +90,7 @@ class ImageFiles:
 
 
 class ImagesOf:
-    """The images alone of a dataset whose items hold one as ``image``."""
+    """The images of a dataset whose items hold one as ``image``."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset

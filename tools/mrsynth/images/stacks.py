@@ -1,4 +1,4 @@
-"""Images of subjects, drawn one by one: what a game in two dimensions is trained on."""
+"""Images by subject, and the dataset that 2D games are trained on."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WATCHED = 5
 
 
 class ImageArray(Protocol):
-    """Images by number: `(C, H, W)`; by a list of numbers, those of them."""
+    """An array of images: indexed by a number `(C, H, W)`, or by a list of numbers `(N, C, H, W)`."""
 
     @property
     def shape(self) -> Sequence[int]: ...
@@ -56,7 +56,7 @@ def slice_stacks(
     pooled: bool = True,
     condition: str = "none",
 ) -> list[SubjectImages]:
-    """Stacks of what :class:`~mrsynth.images.CutSlicesd` has cut.
+    """The images that :class:`~mrsynth.images.CutSlicesd` has cut, by subject.
 
     Args:
         subjects: preprocessed items, or none; read once, in order, with a progress bar.
@@ -94,8 +94,9 @@ def slice_stacks(
 def validation_stacks(
     validation: Sequence[SubjectImages], training: Sequence[SubjectImages], classes: int = 1
 ) -> list[SubjectImages]:
-    """What synthetic images are measured against while training: the validation part, and where that has fewer than
-    :data:`WATCHED` subjects, or too few images of a class, the training part too; never the test part.
+    """The real images that synthetic ones are compared with during training: the validation part, together with the
+    training part if the former has fewer than :data:`WATCHED` subjects or too few images of a class. Test subjects are
+    never used.
 
     Args:
         validation, training: of these parts.
@@ -170,7 +171,7 @@ class ImageDataset(Dataset):
         return {"image": image, "class": stack.classes[row], "subject": stack.subject, "name": stack.names[row]}
 
     def of_class(self, number: int) -> ImageDataset:
-        """The images of one class, none mirrored."""
+        """The images of one class, not mirrored."""
         parts = []
         for stack in self.stacks:
             rows = [row for row, kind in enumerate(stack.classes) if kind == number]
@@ -179,7 +180,7 @@ class ImageDataset(Dataset):
         return ImageDataset(parts, repeat=self.repeat)
 
     def sample(self, count: int | None, seed: int, of_class: int | None = None) -> torch.Tensor:
-        """Up to ``count`` images in random order, none twice, `(n, C, H, W)`; all where it is None."""
+        """Up to ``count`` different images in random order, `(n, C, H, W)`; all where ``count`` is None."""
         numbers = [i for i, c in enumerate(self.classes) if of_class is None or c == of_class]
         chosen = np.random.default_rng(seed).permutation(numbers)[:count]
         return torch.stack([self[int(i)]["image"] for i in chosen]) if len(chosen) else torch.empty(0)

@@ -1,4 +1,4 @@
-"""Synthetic images on disk: stacks, each with a sidecar that says where it comes from.
+"""Synthetic images on disk: stacks, each with a sidecar that states its origin.
 
 ``<output_dir>/synthetic/<id>.nii.gz`` holds up to ``stack`` images of one class, `(W, H, N)` or, of several channels,
 `(W, H, N, C)`, float32 in [-1, 1]; ``<id>.json`` how it was made and of whom it descends; ``<id>.png`` shows it; and
@@ -35,7 +35,7 @@ COLUMNS = 10
 
 
 class ImageWriter(ResultWriter):
-    """Ignite handler that writes what a generator makes of a :class:`~mrsynth.images.LatentDataset`, in its order.
+    """Ignite handler that writes the images a generator makes of a :class:`~mrsynth.images.LatentDataset`, in order.
 
     The same weights, seed and settings give the same bytes, in one run or in several.
 
@@ -165,7 +165,7 @@ class ImageWriter(ResultWriter):
         return datalist
 
     def _due(self) -> list[tuple[str, int, range]]:
-        """The stacks that are wanted and not there yet."""
+        """The stacks that are wanted and not written yet."""
         return [entry for entry in self.stacks() if entry[1] in self.only and not self._there(entry[0])]
 
     def _there(self, name: str) -> bool:
@@ -179,7 +179,7 @@ class ImageWriter(ResultWriter):
 
 
 class ImageCollector(ImageWriter):
-    """An :class:`ImageWriter` that keeps the images in memory and writes nothing.
+    """An :class:`ImageWriter` that keeps the images in memory and writes no files.
 
     Attributes:
         made: of each stack its sidecar and its images `(N, C, H, W)` in [-1, 1].

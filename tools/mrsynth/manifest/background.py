@@ -16,7 +16,7 @@ of its box, not the edges, even where the box is cropped to the brain."""
 
 
 class NoBackground(Exception):
-    """A volume whose background cannot be told from the brain; the message says why."""
+    """A volume whose background cannot be separated from the brain; the message says why."""
 
 
 def zero_background(volume: np.ndarray) -> np.ndarray:

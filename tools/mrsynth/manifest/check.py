@@ -1,4 +1,4 @@
-"""What is wrong with a subject's files, found by reading all of them.
+"""Checks of a subject's files, by reading all of them.
 
 Facts that depend on the files alone (``SubjectFacts``) are kept apart from the judgment of label values,
 which depends on the dataset's card, so that the facts can be cached.
@@ -44,7 +44,7 @@ class UnreadableFile(UserError):
 
 @dataclass
 class SubjectFacts:
-    """What reading a subject's files has shown.
+    """The findings of :func:`check_subject`.
 
     Attributes:
         problems: reasons not to use it, each naming its file; empty if it is sound.

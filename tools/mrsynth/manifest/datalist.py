@@ -1,4 +1,4 @@
-"""Reading datalists: what a training, an inference or an evaluation is given to work on."""
+"""Reading datalists: the subjects of a training, an inference or an evaluation."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def resolve_datalist(
     output_dir: str | os.PathLike | None = None,
     **options: Any,
 ) -> dict[str, list[dict[str, Any]]]:
-    """What a config calls: the items of ``datalist`` if there is one, else of ``dataset_dir``, indexed now.
+    """The items of ``datalist``, or else of ``dataset_dir``, which is indexed now. Configs call this.
 
     An evaluation also gives its ``output_dir``: with neither of the two, the datalist that the training wrote there is
     used, so that the split is the training's.

@@ -1,4 +1,4 @@
-"""Recognizing a subject's images under another name.
+"""Fingerprints of images: a subject is recognized under another name.
 
 The fingerprint of a subject is a SHA-256 of how often each intensity occurs in its four sequences, background left out.
 Compression, file names, data types, cropping, padding and orientation do not change it. Resampling and any change of
@@ -41,7 +41,7 @@ def fingerprint(item: Mapping[str, Any]) -> str:
     """Fingerprint of a datalist item: the one that it carries, as an index writes it, or computed from its files.
 
     Raises:
-        UserError: a file cannot be read, or its background cannot be told from the brain.
+        UserError: a file cannot be read, or its background cannot be separated from the brain.
     """
     if item.get("fingerprint"):
         return str(item["fingerprint"])
@@ -64,9 +64,11 @@ def fingerprint(item: Mapping[str, Any]) -> str:
 def fingerprints(items: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Fingerprint by subject id of the real subjects among ``items``; those not recorded are computed by two threads.
 
-    Items without ``image`` (patches of a store, for instance) have none and are left out. So are synthetic ones: they
-    count by the subjects that they are made from.
+    A synthetic item counts by the ``parent_fingerprints`` of its recipient and its donor, which its datalist states.
+    Items without ``image`` (patches of a store, for instance) have none and are left out.
     """
     real = [item for item in items if item.get("image") and not item.get("derived_from")]
     found = Parallel(n_jobs=2, prefer="threads")(delayed(fingerprint)(item) for item in real)
-    return {item["subject"]: text for item, text in zip(real, found, strict=True)}
+    own = {item["subject"]: text for item, text in zip(real, found, strict=True)}
+    parents = {k: v for item in items for k, v in (item.get("parent_fingerprints") or {}).items()}
+    return {**parents, **own}

@@ -146,7 +146,7 @@ def _labeled_card(card_id: str) -> Card:
 
 
 def _same_convention(cards: Sequence[Card]) -> bool:
-    """Whether labels and channels of all have one meaning."""
+    """Whether the labels and channels of all cards mean the same."""
     return all(
         (c.label_map, c.channels, c.kinds) == (cards[0].label_map, cards[0].channels, cards[0].kinds) for c in cards
     )
@@ -170,7 +170,7 @@ def _joined(cards: Sequence[Card], root: Path) -> Card:
 def _with_left_out(
     made: FoundSubjects, used: Sequence[Card], hits: Mapping[str, dict[str, Subject]], others: Mapping[str, Subject]
 ) -> FoundSubjects:
-    """Warn of subjects that lie in the folder too and are not used, by dataset."""
+    """Warn of subjects of other datasets in the folder, which are not used."""
     for card_id, subjects in hits.items():
         if card_id not in {card.id for card in used}:
             text = f"{len(subjects)} subjects of {card_id} left out: {_listed(subjects)}"
@@ -308,7 +308,7 @@ def _check_decathlon(path: Path, card: Card) -> None:
 
 
 def _plain(text: str) -> str:
-    """American and British spellings made one."""
+    """Text with British spellings changed to American ones."""
     return text.lower().replace("edema", "edema").replace("tumor", "tumor")
 
 

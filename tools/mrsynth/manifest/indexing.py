@@ -164,7 +164,7 @@ def _split(subjects: list[Subject], options: Mapping[str, Any]) -> dict[str, lis
 
 
 def _check_all(root: Path, found: FoundSubjects, workers: int, use_cache: bool) -> dict[str, SubjectFacts]:
-    """Facts by subject id; subjects to which the names alone object are not read."""
+    """Facts by subject id. Subjects with wrong file names are not read."""
     files = {
         subject.id: {kind: paths[0] for kind, paths in subject.files.items()}
         for subject in found.subjects

@@ -1,4 +1,4 @@
-"""Whose data is in whose: no subject, and none of its synthetic descendants, on two sides of a split.
+"""Lineage: no subject, and no synthetic subject made from it, may be on two sides of a split.
 
 A synthetic subject descends from the donor of its tumor, the recipient of it, and every subject that the
 generator's weights were trained on; ``derived_from`` lists all of them.
@@ -84,7 +84,7 @@ def patients_of(subjects: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str
 
 
 def check_overlap(record: Mapping[str, Any], items: Iterable[Mapping[str, Any]], what: object = "weights") -> None:
-    """Refuse subjects to evaluate on whom the weights have seen, be it under another id or in another scan.
+    """Refuse evaluation subjects that the weights have seen, even under another id or in another scan.
 
     Args:
         record: of the weights: ``subjects``, those of their training, ``patients``, patient by subject id where
@@ -150,7 +150,7 @@ def in_section(
 
 
 def with_ancestors(items: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Ids of subjects, and of all whom those among them that are synthetic are made from.
+    """Ids of subjects, and of all subjects that the synthetic ones among them are made from.
 
     Examples:
         >>> from mrsynth.manifest import with_ancestors
@@ -201,7 +201,7 @@ def _refuse_renamed(record: Mapping[str, Any], items: Sequence[Mapping[str, Any]
 
 
 def _check_cohort(record: Mapping[str, Any], items: Sequence[Mapping[str, Any]], weights: object) -> None:
-    """An evaluation that is given no data uses the embedded phantoms: never for weights of real subjects."""
+    """Refuse the embedded phantoms, which an evaluation without data uses, for weights of real subjects."""
     trained = {subject.startswith(PHANTOM_PREFIX) for subject in record["subjects"]}
     evaluated = {item["subject"].startswith(PHANTOM_PREFIX) for item in items}
     if trained and trained.isdisjoint(evaluated):
@@ -223,7 +223,7 @@ def _persons(items: Mapping[str, Mapping[str, Any]], patients: Mapping[str, str]
 
 
 def _ancestors(subject: str, items: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """All that ``subject`` is made from, at any remove, in order of first mention."""
+    """All subjects that ``subject`` is made from, directly or indirectly, in order of first mention."""
     ancestors: dict[str, None] = {}
     queue = list(items[subject]["derived_from"])
     while queue:

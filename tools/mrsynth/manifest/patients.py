@@ -1,4 +1,4 @@
-"""Who is the same patient: tables that map one patient's names in several releases, or several time points."""
+"""Tables of patients who appear under several names: in several releases, or at several time points."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def _count(part: str, wanted: float | int, n: int) -> int:
 
 
 def _take(groups: list[list[str]], count: int, exact: bool, part: str) -> tuple[list[list[str]], list[list[str]]]:
-    """The last groups that together have ``count`` subjects; those that would be too many are passed over."""
+    """The last groups that together have ``count`` subjects; a group that would exceed it is skipped."""
     left, taken, size = [], [], 0
     for group in reversed(groups):
         if size + len(group) <= count:

@@ -38,7 +38,7 @@ class PowerSpectrum(ShowsParameters):
     """Mean power spectrum of images that arrive in batches, over images and channels, in float64.
 
     Each channel is cut to a multiple of 8 pixels (about its center), so that the frequencies stand on the spectrum's
-    own grid; its mean is taken off and a Hann window laid over it, which spreads a single frequency over its direct
+    own grid; its mean is subtracted and a Hann window applied, which spreads a single frequency over its direct
     neighbors and no farther. Parts add up by :meth:`merge`.
     """
 

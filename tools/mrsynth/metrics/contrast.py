@@ -12,7 +12,7 @@ LEAST_VOXELS = 3
 
 
 def shell(lesion: np.ndarray, tissue: np.ndarray, spacing: Sequence[float], width: float = 10.0) -> np.ndarray:
-    """Voxels of ``tissue`` within ``width`` mm of ``lesion`` (but one and a half voxels at least), and outside it.
+    """Voxels of ``tissue`` outside ``lesion`` and within ``width`` mm of it (at least one and a half voxels).
 
     Args:
         lesion: bool `(X, Y, Z)`.

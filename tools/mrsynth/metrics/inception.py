@@ -183,7 +183,7 @@ class InceptionV3(nn.Module):
 
 
 def load_inception(path: str | os.PathLike, known: Mapping[str, str] = KNOWN_WEIGHTS) -> tuple[InceptionV3, str, str]:
-    """The network of a local file of weights. Nothing is fetched, and no code in the file is run.
+    """The network with the weights of a local file. Nothing is downloaded, and no code in the file is run.
 
     Args:
         path: one of the files in :data:`KNOWN_WEIGHTS`, under whatever name.
@@ -211,7 +211,7 @@ def load_inception(path: str | os.PathLike, known: Mapping[str, str] = KNOWN_WEI
 
 
 def _without_the_rest(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Without the auxiliary classifier, which only training uses, and batch norm's counters, which old files lack."""
+    """Drop the auxiliary classifier, which only training uses, and batch norm's counters, which old files lack."""
     return {
         name: value
         for name, value in state.items()

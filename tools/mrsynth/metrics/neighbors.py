@@ -146,7 +146,7 @@ def nearest_neighbor_accuracy(real: FeatureMatrix, fake: FeatureMatrix) -> dict[
 
 
 def _pair(real: FeatureMatrix, fake: FeatureMatrix, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both sets, about their common mean: distances are the same, and lose fewer digits."""
+    """Both sets relative to their common mean: the distances are the same and lose fewer digits."""
     if k < 1:
         raise UserError("a neighbor from 1 up", f"k = {k}", "k, the number of the neighbor", "give k=1 or more")
     one, other = feature_pair(real, fake, least=k + 1)
@@ -179,7 +179,7 @@ def _radii(points: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def _own_share(own: torch.Tensor, other: torch.Tensor) -> float:
-    """For how many of ``own`` the nearest image is of ``own`` too; equally near ones count by their share."""
+    """For how many of ``own`` the nearest image is in ``own`` too; ties count by their share."""
     right = 0.0
     for (_, inside), (_, across) in zip(_within(own), _distances(own, other), strict=True):
         nearest = torch.minimum(inside.amin(dim=1), across.amin(dim=1))[:, None]

@@ -109,7 +109,7 @@ def _unmeasurable(found: str) -> UserError:
 
 
 def _number(value: Any) -> float | None:
-    """The values that the distance was published with: all that are numbers, a few of pyradiomics' diagnostics too."""
+    """The values that the distance was published with: all numbers, including a few of pyradiomics' diagnostics."""
     try:
         return float(value)
     except (TypeError, ValueError):

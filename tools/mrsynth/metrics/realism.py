@@ -108,7 +108,7 @@ def image_measures(images: ImageSequence, seed: int) -> dict[str, float]:
 
 
 class ImageSubset:
-    """Those images of ``images`` that ``numbers`` name, read when asked for."""
+    """The images of ``images`` with the given ``numbers``, read on demand."""
 
     def __init__(self, images: ImageSequence, numbers: np.ndarray) -> None:
         self.images, self.numbers = images, numbers
@@ -255,7 +255,7 @@ def realism(
 
 
 def share(available: int, taken: int, draws: int) -> bool:
-    """Whether draws of ``taken`` of the ``available`` images share some: there are too few for all draws."""
+    """Whether draws of ``taken`` images share some, because ``available`` is too small for all draws."""
     return draws * taken > available
 
 
@@ -274,7 +274,7 @@ def standardized(real: torch.Tensor, *others: torch.Tensor) -> list[torch.Tensor
 
 
 def realism_table(result: Mapping[str, Any], title: str = "") -> str:
-    """What :func:`realism` found, for people.
+    """The result of :func:`realism` as a table for the screen.
 
     Examples:
         >>> import torch
@@ -384,7 +384,9 @@ class RealismValidator:
         self.state.metrics = metrics
 
     def anchors(self) -> str:
-        """The Fréchet distance of noise, and of one half of the real images from the other, each class; for people."""
+        """The Fréchet distances of the anchors for each class, as text: noise, and one half of the real images against
+        the other.
+        """
         lines = [f"Fréchet distance by {self.features.name}; the anchors of each class:"]
         for name, images, real in zip(self.classes, self.images, self.real, strict=True):
             noise = NoiseImages(len(images), images.shape[1:], float(images.mean()), float(images.std()), self.seed)

@@ -1,4 +1,4 @@
-"""Checks of what the measures of realism take: a feature matrix for each set of images, or the images themselves.
+"""Checks of the input of the realism measures: a feature matrix for each set of images, or the images themselves.
 
 Feature matrices are `(N, D)`, one row an image, NumPy or torch, of any real type; all arithmetic is in float64.
 """

@@ -1,4 +1,4 @@
-"""Features of 3D images from a trained segmenter: what its deepest level says about the brain.
+"""Features of 3D images from a trained segmenter: the activations of its deepest level inside the brain.
 
 A network that was trained on the same sequences knows what matters in them, which ImageNet's does not. The images go
 the way that the bundle's own do, as far as the network is concerned: each sequence with mean 0 and standard deviation
@@ -139,7 +139,7 @@ def load_encoder(weights: str | os.PathLike, bundle: str | os.PathLike | None = 
 
 @contextmanager
 def _importable(root: Path) -> Iterator[None]:
-    """Let ``scripts`` be those of the bundle at ``root``; afterwards they are again what they were before."""
+    """Make ``scripts`` the package of the bundle at ``root``; the former package is restored afterwards."""
 
     def take_away() -> dict:
         return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "scripts"}

@@ -25,6 +25,6 @@ def mean_sd(values: Iterable[float]) -> dict[str, Any]:
 
 
 def mean_sd_text(value: Mapping[str, Any]) -> str:
-    """What :func:`mean_sd` returns, as "0.812 (0.043)"; a dash for what does not exist."""
+    """The result of :func:`mean_sd` as text, "0.812 (0.043)"; a dash for a missing value."""
     mean, sd = ("-" if value[key] is None else f"{value[key]:.3f}" for key in ("mean", "sd"))
     return "-" if value["mean"] is None else f"{mean} ({sd})"

@@ -25,8 +25,8 @@ def classifier_two_sample_test(
 ) -> dict[str, float | str | int]:
     """Accuracy of a real-or-fake classifier on images that it was not trained on.
 
-    From 0 to 1; 0.5 is best (the two cannot be told apart), 1 worst. Of unequal sets the larger gives as many images
-    as the smaller has, drawn at random, so chance is 0.5. Features are standardized by the training part.
+    From 0 to 1; 0.5 is best (the classifier cannot separate the two), 1 worst. From the larger of two unequal sets as
+    many images are drawn as the smaller has, so chance is 0.5. Features are standardized by the training part.
 
     Args:
         real: features `(N, D)`.

@@ -25,7 +25,8 @@ Where not all scales fit, the weights of those that do are brought to a sum of 1
 
 
 def scales_for(size: Sequence[int]) -> int:
-    """How many of the five scales an image of ``size`` pixels carries: the window must fit at each, as MONAI counts.
+    """The number of the five scales that fit an image of ``size`` pixels, since the window must fit at each (MONAI's
+    count).
 
     Five from 176 pixels along the shortest axis, four from 99, three from 44, two from 22, one from 11, none below.
     """

@@ -1,4 +1,4 @@
-"""How weights begin."""
+"""Initial weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def initialize_dcgan(network: nn.Module) -> None:
-    """Weights from a normal of standard deviation 0.02 about 0, batch norm's about 1 (Radford 2016, section 4)."""
+    """Draw weights from a normal distribution (mean 0, batch norm 1; sd 0.02), as Radford 2016, section 4."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             nn.init.normal_(module.weight, 0.0, 0.02)

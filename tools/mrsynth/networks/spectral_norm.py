@@ -1,4 +1,4 @@
-"""Spectral normalization of a network's convolutions, and folding it into plain weights (Miyato 2018)."""
+"""Spectral normalization of convolutions and linear layers (Miyato 2018), and its removal for export."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTran
 
 
 def add_spectral_norm(network: nn.Module) -> nn.Module:
-    """Divide every convolution's and linear layer's weight by its largest singular value, in place.
+    """Divide the weight of every convolution and linear layer by its largest singular value, in place.
 
     Examples:
         >>> import torch
@@ -30,13 +30,13 @@ def add_spectral_norm(network: nn.Module) -> nn.Module:
 
 
 def folded_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
-    """State dict of the same network built without spectral normalization, computing the same in evaluation.
+    """State dict for the same network without spectral normalization; both compute the same in evaluation.
 
-    Each normalized weight is written as the plain tensor that the network uses; the parametrization's own entries
-    are gone, so the result loads into a plain network, which TorchScript takes. Tensors are copies on the CPU.
+    It holds the normalized weights and no entries of the parametrization, so it loads into a plain network, which
+    TorchScript can export. Tensors are copies on the CPU.
     """
     training = network.training
-    network.eval()  # in training mode each look at a weight would take another power iteration
+    network.eval()  # in training mode every access to a weight runs another power iteration
     state = {}
     for name, value in network.state_dict().items():
         owner, marker, rest = name.partition(".parametrizations.")
@@ -50,16 +50,16 @@ def folded_state_dict(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def power_iteration(network: nn.Module) -> None:
-    """Refine each normalized weight's singular vectors once, and hold them until the next call.
+    """Refine the singular vectors of each normalized weight once, and keep them until the next call.
 
-    PyTorch refines them at every forward pass in training. Held, all passes of one move see the same weights,
-    activation checkpointing recomputes what was computed, and every rank of a distributed run agrees.
+    PyTorch refines them at every forward pass in training. Kept, all passes of one step use the same weights,
+    activation checkpointing recomputes the same values, and all processes of a distributed run agree.
     """
     for module in network.modules():
         if parametrize.is_parametrized(module, "weight"):
             for parametrization in module.parametrizations.weight:  # type: ignore[union-attr]
                 parametrization.train()
             with torch.no_grad():
-                module.weight  # noqa: B018  the look itself is the refinement
+                module.weight  # noqa: B018  the access itself refines it
             for parametrization in module.parametrizations.weight:  # type: ignore[union-attr]
                 parametrization.eval()

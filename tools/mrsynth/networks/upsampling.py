@@ -1,4 +1,4 @@
-"""Two ways to double an image's sides."""
+"""Two ways to double the size of an image."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def doubling(before: int, after: int, upsampling: str, bias: bool = True) -> lis
 
     Args:
         before, after: channels.
-        upsampling: one of :data:`UPSAMPLING`; a kernel of 4 x 4 and stride 2, or one of 3 x 3 after the resize.
-        bias: of the convolution.
+        upsampling: one of :data:`UPSAMPLING`; the kernel is 4 x 4 with stride 2, or 3 x 3 after the resize.
+        bias: whether the convolution has a bias.
 
     Raises:
         UserError: another upsampling.
@@ -33,7 +33,7 @@ def doubling(before: int, after: int, upsampling: str, bias: bool = True) -> lis
             f"upsampling: one of {UPSAMPLING}",
             repr(upsampling),
             "upsampling",
-            f"set upsampling to {UPSAMPLING[0]} or {UPSAMPLING[1]}",
+            f"pass --upsampling {UPSAMPLING[0]} or --upsampling {UPSAMPLING[1]}",
         )
     if upsampling == "transposed":
         return [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=bias)]

@@ -1,15 +1,15 @@
 """From one woman's files to 64x64 patches: Haarburger 2019, section 3.
 
-Intensities: no bias correction, as the paper; one line maps each series onto [0, 1023]: 0 (or the least value, where
-there are negative ones) becomes 0, and the value that one in ten thousand of the breasts' voxels exceeds becomes 1023;
-what is brighter is cut off. The T1 images share one line, so that enhancement is kept; T2 has its own. The subtraction
-is the difference of the mapped images, within [-1023, 1023].
+Intensities: as in the paper, there is no bias correction. Each series is mapped linearly to [0, 1023]: 0 (or the lowest
+value, if there are negative ones) becomes 0, the 99.99th percentile inside the breasts becomes 1023, and brighter
+values are clipped. All T1 images share one mapping, which keeps the enhancement; T2 has its own. The subtraction is the
+difference of the mapped images, in [-1023, 1023].
 
-A patch is rows by columns as a radiologist looks at it, front at the top and her right side on the left. What lies
-outside the image is 0.
+A patch has rows and columns as a radiologist sees them: front at the top, the right side of the body on the left.
+Pixels outside the image are 0.
 
-Images are smoothed along axes that shrink, as much as they shrink. A lesion that lies between the voxels of the common
-grid is in those that it touches.
+Axes that shrink are smoothed accordingly. A lesion that falls between the voxels of the common grid is assigned to the
+voxels that it touches.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Examination:
     """One woman's images on the common grid.
 
     Attributes:
-        channels: int16 `(C, X, Y, Z)`: the sequences in [0, 1023], then the subtraction in [-1023, 1023]; x to her
-            left, y backwards, z towards the head.
+        channels: int16 `(C, X, Y, Z)`: the sequences in [0, 1023], then the subtraction in [-1023, 1023]; x points to
+            the left of the body, y to the back, z to the head.
         lesions: `(X, Y, Z)`, 0 or a lesion's number.
         breasts: bool `(X, Y, Z)`.
-        windows: the values in the files that became 0 and 1023, by series.
+        windows: the file values that became 0 and 1023, by series.
     """
 
     channels: np.ndarray
@@ -59,14 +59,14 @@ def read_examination(item: Mapping[str, Any], sequences: Sequence[str], size: tu
     """Read a subject and bring it to the common grid and intensities.
 
     Args:
-        item: of a datalist: ``subject``, ``image`` (a file for each sequence), and where there are findings ``label``
+        item: item of a datalist: ``subject``, ``image`` (a file for each sequence) and, if there are lesions, ``label``
             and ``lesions``.
-        sequences: what the files are; ``t1_pre`` and ``t1_post1`` among them.
-        size: voxels of the common grid, over the field of view of the files.
+        sequences: the sequence of each file; must include ``t1_pre`` and ``t1_post1``.
+        size: voxels of the common grid, which covers the field of view of the files.
 
     Raises:
-        UserError: a file that cannot be read or used, grids that differ, a lesion without a class, a class without a
-            lesion, a lesion whose voxels of the common grid are other lesions', or no breasts.
+        UserError: a file cannot be read or used, grids differ, a lesion has no class, a class has no lesion, a lesion
+            gets no voxel of its own on the common grid, or no breasts are found.
     """
     files = [*item["image"], *([item["label"]] if item.get("label") else [])]
     volumes, spacing = _read(files)
@@ -78,10 +78,10 @@ def read_examination(item: Mapping[str, Any], sequences: Sequence[str], size: tu
     lesions = _resized_lesions(label, size)
     if lost := sorted(set(np.unique(label)) - set(np.unique(lesions))):
         raise UserError(
-            f"lesions that can be seen on a grid of {size[0]}x{size[1]}x{size[2]}",
-            f"lesion {', '.join(map(str, lost))} of {item['subject']} only in voxels that hold others too",
+            f"lesions that have a voxel of their own on a grid of {size[0]}x{size[1]}x{size[2]}",
+            f"lesion {', '.join(map(str, lost))} of {item['subject']} shares all of its voxels with others",
             item["label"],
-            "cut on a finer grid (--size)",
+            f"pass a finer grid, for instance --size [{2 * size[0]},{2 * size[1]},{2 * size[2]}]",
         )
     steps = tuple(length / count for length, count in zip(extent, size, strict=True))
     breasts = find_breasts(images[pre], steps, item["image"][pre])
@@ -98,7 +98,7 @@ def read_examination(item: Mapping[str, Any], sequences: Sequence[str], size: tu
 
 
 def lesion_centers(lesions: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """``(lesion, column, row, slice)`` for each slice that each lesion crosses: the center of mass of what is there."""
+    """``(lesion, column, row, slice)`` of each lesion's center of mass in each slice that it crosses."""
     centers = []
     for number, box in enumerate(ndimage.find_objects(lesions), start=1):
         for level in range(box[2].start, box[2].stop) if box else ():
@@ -112,8 +112,8 @@ def lesion_centers(lesions: np.ndarray) -> list[tuple[int, int, int, int]]:
 def healthy_centers(
     examination: Examination, count: int, clear: int, rng: np.random.Generator
 ) -> list[tuple[int, int, int]]:
-    """``(column, row, slice)`` of random points in the breasts with no lesion in the ``clear`` x ``clear`` pixels round
-    them: ``count``, or as many as there are."""
+    """``(column, row, slice)`` of up to ``count`` random points in the breasts, with no lesion within ``clear`` x
+    ``clear`` pixels around them."""
     found = examination.lesions > 0
     near = ndimage.maximum_filter(found, size=(clear, clear, 1), mode="constant") if found.any() else found
     places = np.flatnonzero(examination.breasts & ~near)
@@ -133,23 +133,23 @@ def cut(channels: np.ndarray, column: int, row: int, level: int, size: int) -> n
 
 
 def _read(files: Sequence[str]) -> tuple[list[np.ndarray], list[float]]:
-    """Volumes with axes in the directions LPS, and the size of their voxels in mm."""
+    """Volumes with their axes in LPS, and the voxel size in mm."""
     volumes, first = [], None
     for name in files:
         voxels, affine = read_volume(name)
         if voxels.ndim != 3 or voxels.dtype.kind not in "iufb":
             raise UserError(
-                "numbers in three dimensions",
+                "a volume (X, Y, Z) of numbers",
                 f"{voxels.dtype} {voxels.shape}",
                 name,
-                "convert the series again, or leave the woman out of the tables",
+                "convert the series again, or remove the subject from both tables",
             )
         if not np.isfinite(voxels).all():
             raise UserError(
-                "voxels that are numbers",
+                "finite voxels",
                 "NaN or infinite voxels",
                 name,
-                "convert the series again, or leave the woman out of the tables",
+                "convert the series again, or remove the subject from both tables",
             )
         first = first or (name, voxels.shape, affine)
         if voxels.shape != first[1] or not np.allclose(affine, first[2], rtol=0, atol=AFFINE_TOLERANCE):
@@ -158,7 +158,7 @@ def _read(files: Sequence[str]) -> tuple[list[np.ndarray], list[float]]:
                 f"affine {np.round(first[2], 2).tolist()}",
                 f"{voxels.shape}, affine {np.round(affine, 2).tolist()}",
                 name,
-                "resample it to that grid first (labels by nearest neighbor)",
+                "resample the file to that grid (labels by nearest neighbor)",
             )
         turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt("LPS"))
         volumes.append(nib.orientations.apply_orientation(voxels, turn))
@@ -168,7 +168,7 @@ def _read(files: Sequence[str]) -> tuple[list[np.ndarray], list[float]]:
 
 
 def _check_lesions(item: Mapping[str, Any], label: np.ndarray) -> np.ndarray:
-    """The label as whole numbers, if its lesions are those that have a class."""
+    """The label as whole numbers, after checking that its lesions are those with a class."""
     whole = np.rint(label).astype(np.int32)
     classes = item.get("lesions", {})
     there, known = set(map(int, np.unique(whole))) - {0}, set(map(int, classes))
@@ -176,19 +176,19 @@ def _check_lesions(item: Mapping[str, Any], label: np.ndarray) -> np.ndarray:
     found = [f"lesion {number} of {name} has no class" for number in sorted(there - known)]
     found += [f"lesion {number} of {name} has a class and no voxel" for number in sorted(known - there)]
     if label.dtype.kind == "f" and not np.array_equal(whole, label):
-        found = [f"values of {name} that are not whole numbers"]
+        found = [f"label values of {name} are not whole numbers"]
     if found:
         raise UserError(
             "a class for each lesion in the label, and a lesion for each class",
             "; ".join(found),
             item.get("label", name),
-            "correct the label, or the table of lesions",
+            "edit lesions.csv so that it has one row for each lesion of the label, or replace the label file",
         )
     return whole
 
 
 def _resized(volume: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
-    """The same field of view in ``size`` voxels, trilinear, and over all that becomes one where an axis shrinks."""
+    """The same field of view in ``size`` voxels: trilinear, with antialiasing along axes that shrink."""
     if volume.shape == size:
         return volume.astype(np.float32)
     x, y, z = size
@@ -198,8 +198,8 @@ def _resized(volume: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
 
 
 def _resized_lesions(label: np.ndarray, size: tuple[int, int, int]) -> np.ndarray:
-    """The same field of view in ``size`` voxels: the nearest, and of a lesion that has none so, all that it touches and
-    that are no other's."""
+    """The same field of view in ``size`` voxels, by nearest neighbor. A lesion that gets no voxel in this way gets all
+    voxels that it touches and that belong to no other lesion."""
     if label.shape == size:
         return label
     tensor = torch.from_numpy(np.ascontiguousarray(label, dtype=np.float32))[None, None]
@@ -211,7 +211,7 @@ def _resized_lesions(label: np.ndarray, size: tuple[int, int, int]) -> np.ndarra
 
 
 def _window(images: Sequence[np.ndarray], breasts: np.ndarray) -> tuple[float, float]:
-    """What becomes 0, and what becomes 1023."""
+    """The values that become 0 and 1023."""
     low = min(0.0, *(float(image.min()) for image in images))
     bright = np.percentile(np.concatenate([image[breasts] for image in images]), BRIGHTEST)
     return low, max(float(bright), low + 1e-6)

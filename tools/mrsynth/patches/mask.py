@@ -1,9 +1,9 @@
-"""Where the breasts are, found from the image alone.
+"""Finds the breasts in an image, without any label.
 
-The rule: *tissue* is what is brighter than air (Otsu's threshold on the logarithm, largest piece, holes such as the
-lungs filled). In each slice the front edge of the tissue has a valley over the sternum, between the two breasts. The
-*chest wall* is the parabola that passes through the deepest such valley and bends backwards as a circle of half the
-body's width would, by 30 mm at most; the breasts are the tissue in front of it. It runs a little before the muscle.
+*Tissue* is whatever is brighter than air: Otsu's threshold on the logarithm, the largest component, with holes such as
+the lungs filled. In each slice the front edge of the tissue has a valley over the sternum, between the breasts. The
+*chest wall* is modeled as a parabola through the deepest valley that bends backwards like a circle of half the body's
+width, by at most 30 mm. The breasts are the tissue in front of it. The curve runs slightly in front of the muscle.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from scipy import ndimage
 from mrsynth.errors import UserError
 
 COARSE = 128
-"""Pixels along the edge of a slice on which the breasts are looked for."""
+"""Pixels along each edge of the coarse slices in which the breasts are searched."""
 
 BEND_MM = 30.0
-"""The chest wall bends backwards by so much at most: to the side of that is no breast."""
+"""The most that the chest wall bends backwards, in mm."""
 
 LEAST_CONTRAST = 4.0
-"""Tissue is so many times brighter than air, or all is noise."""
+"""Least ratio of the median of tissue to that of air; below it the image is noise."""
 
 VALLEY_MM, LEAST_ML = 12.0, 30.0
-"""What counts as a breast: it rises so far over the sternum, and both together have such a volume."""
+"""Least height of a breast over the sternum in mm, and least volume of both breasts in ml."""
 
 
 def find_breasts(image: np.ndarray, spacing: tuple[float, float, float], where: object = "image") -> np.ndarray:
     """Mask of both breasts of a woman lying prone.
 
     Args:
-        image: T1 before contrast, axial, `(X, Y, Z)`, x to her left, y backwards.
-        spacing: of its voxels in mm.
-        where: the file, for the message.
+        image: T1 before contrast, axial, `(X, Y, Z)`; x points to the left of the body, y to the back.
+        spacing: voxel size in mm.
+        where: the file that an error names.
 
     Returns:
         bool `(X, Y, Z)`.
 
     Raises:
-        UserError: no two breasts that hang from a chest.
+        UserError: two hanging breasts are not found.
     """
     slices = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32))[:, None]
     coarse = torch.nn.functional.interpolate(slices, size=(COARSE, COARSE), mode="area")[:, 0].numpy()
@@ -55,10 +55,10 @@ def find_breasts(image: np.ndarray, spacing: tuple[float, float, float], where: 
             fine = torch.nn.functional.interpolate(mask, size=image.shape[:2], mode="nearest-exact")[:, 0]
             return fine.numpy().transpose(1, 2, 0).astype(bool)
     raise UserError(
-        f"an axial image of two breasts that hang {VALLEY_MM:g} mm and more in front of the sternum",
+        f"an axial image of two breasts that hang at least {VALLEY_MM:g} mm in front of the sternum",
         "no breast",
         where,
-        "check that the file is of both breasts, prone, and that its header has the right orientation",
+        "replace the file by one of both breasts in prone position, or repair the orientation in its header",
     )
 
 

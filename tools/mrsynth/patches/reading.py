@@ -1,4 +1,4 @@
-"""Patches of a store, as the stacks that a game is trained on."""
+"""Reads the patches of a store as stacks of images to train on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mrsynth.images import SubjectImages
 
 
 class PatchRows:
-    """Rows of a store's file of integers, as float32 in [-1, 1] when asked for one.
+    """Selected patches of one file of a store, converted to float32 in [-1, 1] when they are read.
 
     Args:
-        file: ``.npy``, `(N, C, H, W)`, memory-mapped.
-        rows: those that count.
-        divide, subtract: of each channel; see :mod:`mrsynth.patches.store`.
+        file: ``.npy``, integers `(N, C, H, W)`, memory-mapped.
+        rows: numbers of the selected patches.
+        divide, subtract: scale of each channel; see :mod:`mrsynth.patches.store`.
     """
 
     def __init__(self, file: Path, rows: Sequence[int], divide: Sequence[float], subtract: Sequence[float]) -> None:
@@ -47,20 +47,20 @@ class PatchRows:
 
 
 def read_store(store: str | os.PathLike) -> dict[str, Any]:
-    """What the index of a store says, and ``sha256``, which tells its patches from others' wherever the store lies.
+    """The index of a store, with ``sha256``, which identifies its patches independently of the folder.
 
     Args:
-        store: its folder, or the ``index.json`` in it; see :mod:`mrsynth.patches.store`.
+        store: the folder of a store, or its ``index.json``; see :mod:`mrsynth.patches.store`.
 
     Raises:
-        UserError: no such store, or not one.
+        UserError: the folder does not exist or is not a store.
     """
     path = index_of(store)
     expected, do = "a store of patches", "make one: python -m mrsynth patches --root DIR --out DIR"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(expected, f"no index.json that can be read ({error})", store, do) from error
+        raise UserError(expected, f"no readable index.json ({error})", store, do) from error
     if missing := {"channels", "classes", "settings", "split", "items"} - set(content):
         raise UserError(expected, f"an index without {', '.join(sorted(missing))}, as of an older version", path, do)
     what = json.dumps([content["settings"], content["channels"], content["items"]], sort_keys=True)
@@ -68,12 +68,12 @@ def read_store(store: str | os.PathLike) -> dict[str, Any]:
 
 
 def index_of(store: str | os.PathLike) -> Path:
-    """The ``index.json`` of a store that is named by its folder or by this file."""
+    """The ``index.json`` of a store, given its folder or this file."""
     return Path(store) / "index.json" if Path(store).is_dir() else Path(store)
 
 
 def patch_stacks(index: str | os.PathLike, section: str) -> list[SubjectImages]:
-    """Stacks of a section of a store of patches, by subject.
+    """The patches of one section of a store, a stack for each subject.
 
     Args:
         index: ``index.json`` of the store; see :mod:`mrsynth.patches.store`.

@@ -1,22 +1,22 @@
-"""A store of patches: cut once, then read by a training as it stands.
+"""A store of patches: cut once, then read by any number of trainings.
 
 ::
 
-    OUT/index.json                what is in it; written last, so a store that has one is whole
+    OUT/index.json                index of the store; written last, so its presence means that the store is complete
     OUT/patches/<subject>.npy     int16 (n, C, 64, 64), to be memory-mapped
-    OUT/patches/<subject>.json    of these n patches; with it a subject is complete, and is not cut again
+    OUT/patches/<subject>.json    facts about these n patches; its presence means that the subject is complete
 
-``index.json`` says ``channels``, ``classes``, ``size`` (rows, columns), ``scale``, ``settings`` and ``split`` (options
-of :func:`cut_patches`), ``subjects`` by section and ``items``, a line each::
+``index.json`` has ``channels``, ``classes``, ``size`` (rows, columns), ``scale``, ``settings`` and ``split`` (options
+of :func:`cut_patches`), ``subjects`` by section, and ``items`` with one line for each patch::
 
     {"file": "patches/A.npy", "row": 3, "subject": "A", "class": 2, "section": "training", "slice": 14,
      "center": [row, column], "lesion": 1}
 
-``class`` is a place in ``classes``, ``lesion`` a number in the subject's label, null for a healthy patch; ``patient``
-stands there where it is known. In the units of a training a value of channel c is
-``value / scale["divide"][c] - scale["subtract"][c]``, which is within [-1, 1]: the sequences from [0, 1023], and the
-subtraction from [-1023, 1023] by 1023 alone, so that it remains half the difference of its two images, nothing new is 0
-and what motion has made darker is kept.
+``class`` is an index into ``classes``. ``lesion`` is the lesion's number in the subject's label, null for a healthy
+patch. ``patient`` is added if it is known. A training converts a value of channel c to [-1, 1] by
+``value / scale["divide"][c] - scale["subtract"][c]``. The sequences are scaled from [0, 1023]. The subtraction is only
+divided by 1023: it remains half the difference of its two images, no change remains 0, and negative values, which
+motion causes, are kept.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 INDEX, FOLDER = "index.json", "patches"
 VERSION = 2
-"""Of the cutting. Raise it whenever a change moves a value: older stores are then refused."""
+"""Version of the cutting. Raise it whenever a change alters a value: older stores are then refused."""
 
 
 def cut_patches(
@@ -78,33 +78,33 @@ def cut_patches(
 ) -> Path:
     """Cut the patches of a cohort of breast MRI into a store.
 
-    A run that was stopped goes on where it was; subjects whose files have changed are cut again. A whole store is never
-    turned into one of other subjects, or of another split of them.
+    A run that was interrupted continues where it stopped. Subjects whose files have changed are cut again. A complete
+    store is never overwritten with other subjects or another split.
 
     Args:
-        root: a folder with ``subjects.csv`` and ``lesions.csv``, or a datalist (.json) that has a split already.
+        root: folder with ``subjects.csv`` and ``lesions.csv``, or a datalist (.json), which has its own split.
         out: folder of the store.
-        size: voxels of the common grid, that all images are brought to; the paper's by default.
-        patch: pixels along each edge.
-        clear: a healthy patch has no lesion in so many pixels square round its center.
-        healthy: healthy patches a subject; the paper has 984.
-        classes: those that the store must have patches of; give fewer for a set that lacks one.
-        sequences: columns of ``subjects.csv`` to cut; the subtraction of t1_pre from t1_post1 is added to them.
-        seed: of the split and of the healthy places.
-        split: ``random``, or ``ordered`` for the first subjects in order as training part.
-        validation: share or count of subjects for validation; 0 for none.
-        test: share or count of subjects for testing; 0 for none.
-        folds: k for k-fold cross-validation, in place of ``test``.
-        fold: which of the k parts is the test part, from 0.
-        skip_bad: leave subjects out that cannot be used, instead of stopping when all others are cut.
+        size: voxels of the common grid to which all images are resampled; the default is the paper's.
+        patch: pixels along each edge of a patch.
+        clear: edge in pixels of the square around the center of a healthy patch that contains no lesion.
+        healthy: healthy patches per subject; the paper has 984.
+        classes: classes of the store; name fewer for a dataset that lacks one.
+        sequences: columns of ``subjects.csv`` to cut. The subtraction t1_post1 - t1_pre is added.
+        seed: seed of the split and of the positions of healthy patches.
+        split: ``random``, or ``ordered``, which takes the first subjects for training.
+        validation: share or number of subjects for validation; 0 for none.
+        test: share or number of subjects for testing; 0 for none.
+        folds: k of a k-fold cross-validation, in place of ``test``.
+        fold: number of the test fold, from 0.
+        skip_bad: continue without subjects that cannot be used.
         workers: threads; each holds one subject in memory.
 
     Returns:
-        The index.
+        Path of ``index.json``.
 
     Raises:
         UserError: as :func:`~mrsynth.patches.read_cohort`; subjects that cannot be used (all in one message); a class
-            that has no patch in the training part; a folder in use for another store, or for other subjects.
+            without a patch in the training part; or a folder that holds another store.
     """
     out = Path(os.path.abspath(Path(out).expanduser()))
     settings = _settings(size, patch, clear, healthy, classes, sequences, seed)
@@ -123,7 +123,7 @@ def cut_patches(
             "subjects whose files can be used",
             f"{len(bad)} of {len(items)} cannot:\n    " + "\n    ".join(shorten(bad, MOST_LINES)),
             root,
-            "repair these, or go on without them (--skip_bad); what is cut already is kept",
+            "replace these files, or pass --skip_bad to continue without these subjects; finished ones are kept",
         )  # fmt: skip
     own = Path(root).expanduser().is_file()  # a datalist, with a split of its own
     index = _index(cohort, done, settings, {"seed": seed} if own else {"split": split, **parts}, bad)
@@ -142,16 +142,18 @@ def _settings(
     sequences: str | Sequence[str],
     seed: int,
 ) -> dict[str, Any]:
-    """What the patches depend on, as it is written down."""
+    """The settings that the patches depend on, as the index records them."""
     for name, value, least in (("patch", patch, 2), ("clear", clear, 1), ("healthy", healthy, 0), ("seed", seed, 0)):
         whole_number(name, value, least)
     if not (isinstance(size, Sequence) and len(size) == 3 and all(isinstance(n, int) and n > 0 for n in size)):
-        raise UserError("three whole numbers", repr(size), "size", "give columns, rows and slices, such as 512,512,32")
+        raise UserError(
+            "three whole numbers", repr(size), "size", "pass columns, rows and slices, for instance --size [512,512,32]"
+        )
     names = {"classes": classes, "sequences": sequences}
     chosen = {key: [value] if isinstance(value, str) else list(value) for key, value in names.items()}
     if unknown := [name for name in chosen["classes"] if name not in CLASSES]:
         raise UserError(
-            f"some of {', '.join(CLASSES)}",
+            f"one or more of {', '.join(CLASSES)}",
             ", ".join(map(str, unknown)),
             "classes",
             f"pass --classes \"['{CLASSES[0]}']\"",
@@ -170,7 +172,7 @@ def _settings(
 
 
 def _check(settings: Mapping[str, Any], cohort: Cohort, root: object) -> None:
-    """Refuse before the work what would be refused after it."""
+    """Refuse before any work what would otherwise be refused after it."""
     needed = ("t1_pre", "t1_post1")
     if missing := [name for name in needed if name not in cohort.sequences]:
         raise UserError(
@@ -185,7 +187,7 @@ def _check(settings: Mapping[str, Any], cohort: Cohort, root: object) -> None:
             f"lesions of the classes {', '.join(settings['classes'])}",
             f"{', '.join(sorted(extra))} ones",
             root,
-            "name their class as well (--classes), or take them out of the tables",
+            "add their class to --classes, or remove these lesions from the tables",
         )
     training = {name for item in cohort.sections["training"] for name in item.get("lesions", {}).values()}
     training |= {"healthy"} if settings["healthy"] else set()
@@ -198,14 +200,15 @@ def _refuse_empty(classes: Sequence[str], settings: Mapping[str, Any], root: obj
             f"patches of each class ({', '.join(settings['classes'])}) in the training part",
             f"none of {', '.join(classes)}",
             root,
-            "add subjects, give healthy places (--healthy), take another split, or cut without this class (--classes)",
+            "add subjects of these classes (for healthy: pass --healthy 100), pass another --seed, or name the other "
+            f"classes alone, for instance --classes \"['{CLASSES[0]}']\"",
         )
 
 
 def _look(out: Path, settings: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds something else than the beginning of this store."""
+    """Refuse a folder that holds anything but a part of this store."""
     expected = "an empty folder, or a store that was begun with the same settings"
-    do = "choose another folder, or delete this one"
+    do = "pass another --out (in a training, another --output_dir), or delete this folder"
     if out.exists() and not out.is_dir():
         raise UserError(expected, "a file", out, do)
     if not out.is_dir():
@@ -215,13 +218,13 @@ def _look(out: Path, settings: Mapping[str, Any]) -> None:
     for sidecar in (out / FOLDER).glob("[!.]*.json"):
         theirs = _read_json(sidecar).get("settings", {})
         if differing := [key for key in settings if theirs.get(key) != settings[key]]:
-            told = ", ".join(f"{key} {theirs.get(key)} instead of {settings[key]}" for key in differing)
-            raise UserError(expected, f"patches cut with {told}", out, do)
-        return  # all are of one kind
+            differences = ", ".join(f"{key} {theirs.get(key)} instead of {settings[key]}" for key in differing)
+            raise UserError(expected, f"patches cut with {differences}", out, do)
+        return  # all have the same settings
 
 
 def _refuse_others(path: Path, cohort: Cohort) -> None:
-    """Refuse to write an index of other subjects in the place of one that is whole: somebody relies on that."""
+    """Refuse to replace a complete store by one of other subjects: weights may depend on it."""
     there = _read_json(path) if path.is_file() else {}
     subjects, theirs = _subjects(cohort), there.get("subjects")
     if there and (there.get("name"), theirs) != (cohort.name, subjects):
@@ -232,21 +235,22 @@ def _refuse_others(path: Path, cohort: Cohort) -> None:
         raise UserError(
             f"a folder for the patches of {cohort.name}: {len(both[1])} subjects, split as now",
             f"the store of {there.get('name')}: {len(both[0])} subjects; "
-            f"{len(differing)} are in one of the two alone or in another section",
+            f"{len(differing)} are in only one of the two, or in different sections",
             path,
-            "choose another folder; or, if no weights rely on this store, delete its index.json and cut again",
+            "pass another --out (in a training, another --output_dir); or, if no weights depend on this store, delete "
+            "its index.json and cut again",
         )
 
 
 def _subjects(cohort: Cohort) -> dict[str, list[str]]:
-    """Their ids by section."""
+    """Ids of the subjects by section."""
     return {section: [item["subject"] for item in cohort.sections[section]] for section in SECTIONS}
 
 
 def _cut_all(
     items: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], out: Path, workers: int
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """What each subject gave, by name, and what is wrong with the others."""
+    """The facts of each subject by name, and a line about each subject that cannot be used."""
     done, bad = {}, []
     pool = ThreadPoolExecutor(workers)
     try:
@@ -263,10 +267,10 @@ def _cut_all(
 
 
 def _cut_subject(settings: Mapping[str, Any], out: Path, item: Mapping[str, Any]) -> dict[str, Any] | UserError:
-    """Cut one subject, unless it is there as it would be cut now.
+    """Cut one subject, unless its patches exist and are current.
 
     Returns:
-        What its JSON says; or what is wrong with its files.
+        The content of its JSON, or the error that its files cause.
     """
     name, size, classes = item["subject"], settings["patch"], settings["classes"]
     array, sidecar = (out / FOLDER / f"{name}{suffix}" for suffix in (".npy", ".json"))
@@ -290,7 +294,7 @@ def _cut_subject(settings: Mapping[str, Any], out: Path, item: Mapping[str, Any]
     patches = np.zeros((len(rows), len(seen.channels), size, size), dtype=np.int16)
     for patch, row in zip(patches, rows, strict=True):
         patch[:] = cut(seen.channels, row["center"][1], row["center"][0], row["slice"], size)
-    (out / INDEX).unlink(missing_ok=True)  # it would speak of other patches, until it is written anew
+    (out / INDEX).unlink(missing_ok=True)  # it describes other patches until it is written again
     with atomic_path(array) as temporary, open(temporary, "wb") as stream:
         np.save(stream, patches)
     facts = {"key": key, "settings": settings, "windows": seen.windows, "patches": rows}
@@ -299,7 +303,7 @@ def _cut_subject(settings: Mapping[str, Any], out: Path, item: Mapping[str, Any]
 
 
 def _key(item: Mapping[str, Any]) -> str:
-    """Changes when a file of the subject is replaced or touched, or a lesion gets another class."""
+    """A key that changes when a file of the subject is replaced or touched, or a lesion gets another class."""
     files = [*item["image"], *([item["label"]] if item.get("label") else [])]
     try:
         stats = [(name, os.stat(name).st_size, os.stat(name).st_mtime_ns) for name in files]
@@ -308,7 +312,7 @@ def _key(item: Mapping[str, Any]) -> str:
             "files that can be read",
             str(error),
             item["subject"],
-            "edit the paths in the tables, or fetch the files again",
+            "correct the paths in subjects.csv, or copy the files there again",
         ) from error
     return hashlib.sha256(json.dumps([stats, item.get("lesions", {})]).encode()).hexdigest()
 
@@ -355,7 +359,7 @@ def _index(
 
 
 def _write_index(path: Path, index: Mapping[str, Any]) -> None:
-    """As JSON with one item a line: there may be hundreds of thousands."""
+    """Write JSON with one line for each item; there may be hundreds of thousands."""
     head = json.dumps({key: value for key, value in index.items() if key != "items"}, indent=2)[:-2]
     lines = ",\n    ".join(json.dumps(item) for item in index["items"])
     with atomic_path(path) as temporary:

@@ -1,7 +1,7 @@
-"""The embedded cohort: brain MRI of subjects who never existed, made on the spot from the MNI152 tissue maps.
+"""The embedded cohorts: computed brain MRI with tumors, made from the MNI152 tissue maps, and computed breast MRI.
 
-Every subject is written as BraTS 2020/2021 publishes its own, so that whatever reads that dataset reads this.
-Anatomy, tumor, contrast and noise are functions of (seed, index): same seed, same voxels.
+Brains are written in the layout of BraTS 2020 and 2021, so that any reader of that dataset can read them. Anatomy,
+tumor, contrast and noise are functions of (seed, index): the same seed gives the same voxels.
 """
 
 from mrsynth.phantom.cohort import default_breast_cohort, default_cohort, make_breast_cohort, make_cohort

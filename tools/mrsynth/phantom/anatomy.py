@@ -1,13 +1,12 @@
-"""A healthy brain that never existed: the MNI152 tissue maps, deformed, and folded anew.
+"""The healthy anatomy of a phantom brain: the MNI152 tissue maps, deformed, with new gyri.
 
-The maps are an average of 152 people, so their gyri are smooth. Where they are sure (ventricles, deep nuclei,
-the large sulci) they are followed; where they hesitate between tissues (the cortex), one anatomy is *drawn*
-from them: a correlated random field decides which tissue a point gets, so that every tissue keeps its share
-and the sheets on which the field vanishes become sulci, with gray matter on both banks and white matter
-behind.
+The maps are an average of 152 people, so their gyri are smooth. Where the maps are certain (ventricles, deep
+nuclei, large sulci), they are used as they are. Where they are uncertain (the cortex), one anatomy is *drawn* from
+them: a correlated random field decides the tissue of each point. Every tissue keeps its share, and the surfaces on
+which the field is zero become sulci, with gray matter on both banks and white matter behind.
 
-Positions come in three spaces, all in mm: *grid* (origin at the first voxel of the fine grid), *head* (MNI
-axes, RAS+, centered on the subject) and *template* (MNI152 world coordinates).
+Positions are in mm in one of three spaces: *grid* (origin at the first voxel of the fine grid), *head* (MNI axes,
+RAS+, centered on the subject) and *template* (MNI152 world coordinates).
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from mrsynth.phantom.grid import FINE_SHAPE
 
 BRAIN_ML = (1285.0, 1715.0)
 BRAIN_BOX_MM = ((129.5, 141.3), (163.0, 178.7), (131.0, 142.5))
-"""What subjects are drawn from, a little inside what was measured in real ones: 1,270-1,730 ml and
+"""Ranges from which subjects are drawn, slightly inside those of real subjects: 1,270-1,730 ml and
 128-145 x 161-182 x 129-146 mm."""
 
 ALIGNMENT = 12
-"""The working box begins and ends at multiples of this many fine voxels: every spacing divides it."""
+"""The working box begins and ends at multiples of this number of fine voxels, which every spacing divides."""
 
 FACE = np.array([-1.0, -1.0, 1.0], dtype=np.float32)
 """Direction of the grid's axes (LPS) in MNI's (RAS)."""
@@ -37,8 +36,8 @@ FACE = np.array([-1.0, -1.0, 1.0], dtype=np.float32)
 
 @dataclass(frozen=True)
 class Template:
-    """MNI152 maps, float32 on one grid: probabilities in [0, 1], ``depth`` in mm below the brain's surface,
-    ``cap`` 1 at the wall of the ventricles and falling with the distance from it."""
+    """MNI152 maps, float32 on one grid: probabilities in [0, 1], ``depth`` in mm below the brain's surface, and
+    ``cap``, which is 1 at the wall of the ventricles and falls with the distance from it."""
 
     gray: Array
     white: Array
@@ -58,7 +57,7 @@ class Template:
 
 @lru_cache(maxsize=1)
 def load_template() -> Template:
-    """The maps inside the nilearn package; nothing is downloaded."""
+    """Load the maps that the nilearn package contains; nothing is downloaded."""
     from nilearn.datasets import load_mni152_brain_mask, load_mni152_gm_template, load_mni152_wm_template
 
     gray_map, white_map = load_mni152_gm_template(resolution=1), load_mni152_wm_template(resolution=1)
@@ -87,7 +86,7 @@ def _caps(gray: Array, white: Array, depth: Array) -> Array:
 
 
 def _distance_within(mask: Array) -> Array:
-    """Distance in voxels from the surface of ``mask``, positive within, negative without."""
+    """Distance in voxels from the surface of ``mask``, positive inside, negative outside."""
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
     distance = sitk.SignedMaurerDistanceMap(image, insideIsPositive=True, squaredDistance=False)
     return sitk.GetArrayFromImage(distance) + np.float32(0.5)  # it calls the outermost voxels of the mask zero
@@ -160,10 +159,10 @@ class Brain:
 
 
 class Pose:
-    """Where a subject's brain sits and how it differs from the template's: affine and smooth deformation.
+    """Position of a subject's brain, and its deformation from the template: affine and smooth.
 
-    The affine is solved so that the brain's box has the size that was drawn; should the volume that follows
-    from it leave ``BRAIN_ML``, all three sides are scaled.
+    The affine is solved so that the bounding box of the brain has the drawn size. If the resulting volume is outside
+    ``BRAIN_ML``, all three sides are scaled.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -182,7 +181,7 @@ class Pose:
         self._fit(foot=float(floor))
 
     def _fit(self, foot: float) -> None:
-        """Solve scale and position so that the box on the grid is the one drawn, the brain's foot at ``foot``."""
+        """Solve scale and position so that the box on the grid has the drawn size and its lower end is at ``foot``."""
         template = load_template()
         axes = [np.arange(0, n, 2, dtype=np.float32) for n in FINE_SHAPE]
         shift = self._deformation(axes)
@@ -217,7 +216,7 @@ class Pose:
         return np.stack([g.ravel() for g in grid]).astype(np.float32) * FACE[:, None]
 
     def linear(self, vectors: Array) -> Array:
-        """Head vectors (3, N) as the affine turns and scales them into the template's."""
+        """Head vectors (3, N), rotated and scaled into the template by the affine."""
         matrix = (np.diag(1 / self.scale) @ self.rotation).astype(np.float32)
         return np.stack([sum(matrix[r, c] * vectors[c] for c in range(3)) for r in range(3)])
 
@@ -233,7 +232,7 @@ class Pose:
     def points(self, axes: list[Array], which: Array | None = None) -> tuple[Array, Array]:
         """Head and template positions, each ``(3, N)``, of the grid spanned by ``axes`` in grid mm.
 
-        ``which``: flat indices of the N points wanted; default all.
+        ``which``: flat indices of the N points; by default all.
         """
         shift, head = self._deformation(axes).reshape(3, -1), self._head(axes)
         if which is not None:
@@ -250,7 +249,7 @@ def _rotation(angles: Array) -> Array:
 
 
 class Anatomy:
-    """One subject's brain, in two steps: where it is (drawn at once), and its tissue, once a tumor pushes it.
+    """One subject's brain in two steps: the position, drawn at once, and the tissue, after a tumor has displaced it.
 
     Args:
         rng: draws everything about the anatomy.
@@ -300,8 +299,8 @@ class Anatomy:
         """The tissue at every voxel of the brain.
 
         Args:
-            displacement: ``(3, N)`` mm in head axes, how far the tissue now at each voxel was pushed there.
-            swelling: ``(N,)`` in [0, 1], how much of the sulci is pressed shut.
+            displacement: ``(3, N)`` mm in head axes, by which the tissue at each voxel was displaced.
+            swelling: ``(N,)`` in [0, 1], the share by which sulci are closed.
         """
         template = load_template()
         at = self.undisturbed
@@ -354,7 +353,7 @@ class Anatomy:
         return csf, 1 - csf - white, white
 
     def _thin_vessels(self, source: Array, csf: Array) -> Array:
-        """Fine curved threads where two fields vanish together, in the subarachnoid space only."""
+        """Fine curved threads where two fields are zero, in the subarachnoid space only."""
         first, second = (noise(source) for noise in self.vessel_noise)
         thread = np.sqrt(first * first + second * second)
         return smoothstep((0.30 - thread) / 0.16) * smoothstep((csf - 0.15) / 0.3) * smoothstep((9 - self.depth) / 3)
@@ -367,7 +366,7 @@ def _ellipsoid(at: Array, center: tuple[float, float, float], radii: tuple[float
 
 
 def _deep(at: Array) -> Array:
-    """Where the template is followed as it stands: deep nuclei, ventricles, brain stem."""
+    """Where the template is used unchanged: deep nuclei, ventricles, brain stem."""
     folded = np.stack([np.abs(at[0]), at[1], at[2]])
     nuclei = _ellipsoid(folded, (14, -6, 5), (23, 34, 24), 0.25)
     horns = _ellipsoid(folded, (20, -34, 10), (19, 26, 22), 0.25)

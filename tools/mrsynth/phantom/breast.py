@@ -1,4 +1,4 @@
-"""One phantom breast MRI: anatomy, lesions, scan, each drawn from a stream of its own."""
+"""One phantom breast MRI: anatomy, lesions and scan, each drawn from its own random stream."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def make_breast_subject(seed: int, index: int, matrix: int = 256) -> tuple[Array
     """Make one subject in memory.
 
     Args:
-        seed: of the cohort, at least 0.
-        index: of the subject in it, at least 0. The same seed and index give the same anatomy and lesions at every
+        seed: seed of the cohort, at least 0.
+        index: number of the subject, at least 0. The same seed and index give the same anatomy and lesions at every
             matrix, and the same voxels at the same matrix.
         matrix: pixels along each edge of a slice, 64 to 512; the field of view is 333 x 333 x 144 mm.
 

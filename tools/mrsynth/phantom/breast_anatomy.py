@@ -1,8 +1,8 @@
-"""A woman who never existed, lying prone: thorax, two breasts, and the tissue in them.
+"""The anatomy of a phantom breast MRI in prone position: thorax, two breasts, and the tissue in them.
 
-Positions are in mm in an LPS frame: x to her left, y backwards, z towards the head; y is 0 at the skin over the
-sternum, x at the midline, z in the middle of the slices. All shapes are functions of position, so that the same draw
-gives the same anatomy on every grid.
+Positions are in mm in an LPS frame: x points to the left of the body, y to the back, z to the head. y is 0 at the skin
+over the sternum, x at the midline, z in the middle of the slices. All shapes are functions of position, so the same
+draw gives the same anatomy on every grid.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FOV_MM = 332.8
 SLICES, THICKNESS = 32, 4.5
 EXTENT = (FOV_MM, FOV_MM, SLICES * THICKNESS)
 FRONT_MM = 18.0
-"""Air before the foremost nipple."""
+"""Air in front of the foremost nipple, in mm."""
 
 LEAST_MATRIX, MOST_MATRIX = 64, 512
 
@@ -28,17 +28,17 @@ TISSUES = ("air", "fat", "muscle", "lung", "cortex", "marrow", "cartilage", "hea
 AIR, FAT, MUSCLE, LUNG, CORTEX, MARROW, CARTILAGE, HEART, BLOOD, LIVER, FLUID = range(len(TISSUES))
 
 DENSITIES = ((0.04, 0.09), (0.09, 0.20), (0.20, 0.36), (0.36, 0.55))
-"""Share of glandular tissue in the breast by class of density, a to d; a tenth each of the women have a and d."""
+"""Share of glandular tissue by density class, a to d. One subject in ten has a, and one in ten has d."""
 
 
 @dataclass(frozen=True)
 class Slab:
-    """The 32 axial slices that are imaged.
+    """The grid of 32 axial slices.
 
     Args:
         matrix: pixels along each edge of a slice, 64 to 512.
-        front: position in y of the first row's outer edge.
-        slices: another number than the 32, over the same length.
+        front: y of the outer edge of the first row.
+        slices: number of slices, over the same length.
 
     Raises:
         UserError: a matrix out of range.
@@ -110,7 +110,7 @@ class Breast:
         return self.base + self.reach * self.axis
 
     def coordinates(self, at: Array) -> tuple[Array, Array, Array]:
-        """Of positions ``(3, ...)``: height over the base in reaches, distances across and along in radii."""
+        """Height over the base in reaches, and distances across and along in radii, of positions ``(3, ...)``."""
         arm = [at[i] - np.float32(self.base[i]) for i in range(3)]
         height, across, along = (
             sum(np.float32(unit[i]) * arm[i] for i in range(3)) for unit in (self.axis, self.across, self.along)
@@ -118,7 +118,7 @@ class Breast:
         return height / self.reach, across / self.radii[0], along / self.radii[1]
 
     def outline(self, at: Array) -> Array:
-        """About the distance in mm from the skin, negative inside."""
+        """Approximate distance in mm from the skin, negative inside."""
         height, across, along = self.coordinates(at)
         height = np.abs(np.where(height > 0, height, height * np.float32(1.4)))
         sideways = np.sqrt(across * across + along * along)
@@ -131,13 +131,13 @@ class Breast:
 
 
 def join(first: Array, second: Array, width: float) -> Array:
-    """Outline of two bodies together, the crease between them filled over ``width`` mm."""
+    """Outline of the union of two bodies, with the crease between them filled over ``width`` mm."""
     bend = np.maximum(width - np.abs(first - second), 0)
     return np.minimum(first, second) - bend * bend * np.float32(0.25 / width)
 
 
 class Anatomy:
-    """One woman. ``rng`` draws everything."""
+    """The anatomy of one subject. ``rng`` draws everything."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.half_width, self.half_depth = float(rng.uniform(136, 152)), float(rng.uniform(92, 106))
@@ -146,7 +146,7 @@ class Anatomy:
         size = float(np.clip(rng.normal(), -1.7, 1.9))
         self.breasts = [self._breast(rng, side, size) for side in (1, -1)]
         self.front = min(float(breast.nipple[1]) for breast in self.breasts) - FRONT_MM
-        """Where in y the field of view begins."""
+        """y at which the field of view begins."""
         self.density_class = int(rng.choice(4, p=[0.1, 0.4, 0.4, 0.1]))
         self.density = float(rng.uniform(*DENSITIES[self.density_class]))
         self.ribs, self.heart = float(rng.uniform(0, 27)), rng.normal(0, 5, 3)
@@ -175,18 +175,18 @@ class Anatomy:
         return Breast(side, base, axis, across, np.cross(axis, across), radii, reach, power)
 
     def slab(self, matrix: int) -> Slab:
-        """The slices in which she is imaged."""
+        """The grid on which the subject is imaged."""
         return Slab(matrix, self.front)
 
     def positions(self, slab: Slab) -> Array:
-        """Where in the undeformed woman each voxel lies, ``(3, X, Y, Z)``."""
+        """Position of each voxel in the undeformed anatomy, ``(3, X, Y, Z)``."""
         at = np.stack(np.meshgrid(*slab.axes, indexing="ij"))
         for seed, knot, amplitude in zip(self.warp_seeds, (60.0, 24.0), (2.8, 0.8), strict=True):
             at += smooth_field(np.random.default_rng(seed), slab.within, EXTENT, knot, 3) * np.float32(amplitude)
         return at
 
     def torso(self, at: Array) -> Array:
-        """About the distance in mm from the surface that the torso has under the breasts, negative inside."""
+        """Approximate distance in mm from the surface of the torso under the breasts, negative inside."""
         x, y = np.abs(at[0]), at[1] - np.float32(self.half_depth)
         power = np.float32(2.5)
         rho = ((x / self.half_width) ** power + (np.abs(y) / self.half_depth) ** power) ** (1 / power)
@@ -194,7 +194,7 @@ class Anatomy:
         return arm - arm / np.maximum(rho, 1e-3)
 
     def outline(self, at: Array) -> tuple[Array, Array]:
-        """About the distances from skin and torso, negative inside; ``at`` is a grid ``(3, X, ...)`` or points."""
+        """Approximate distances from skin and torso, negative inside; ``at`` is a grid ``(3, X, ...)`` or points."""
         torso = self.torso(at)
         skin = torso
         for breast in self.breasts:
@@ -215,7 +215,7 @@ class Anatomy:
         self.candidates = (at, depth, before, level - np.float32(self.threshold))
 
     def level(self, at: Array, depth: Array, before: Array) -> Array:
-        """How readily each point ``(3, N)`` is glandular: a cone from chest to nipple, roughened along the ducts.
+        """Level of each point ``(3, N)``, high where it is glandular: a cone to the nipple, with noise along ducts.
 
         Args:
             depth: below the skin in mm.
@@ -240,7 +240,7 @@ class Anatomy:
         return level
 
     def parenchyma(self, at: Array, depth: Array, before: Array, blur: Array) -> dict[str, Array]:
-        """Shares of what lies in the fat before the chest muscles, float32 ``(N,)`` in [0, 1] each.
+        """Shares of the tissues embedded in the fat in front of the chest muscles, each float32 ``(N,)`` in [0, 1].
 
         Args:
             at, depth, before: as for :meth:`level`.

@@ -1,11 +1,12 @@
-"""From tissue to signal: a T2-weighted image and a dynamic T1 series without fat suppression, with a scanner's faults.
+"""From tissue to signal: a T2-weighted image and a dynamic T1 series without fat suppression, with scanner artifacts.
 
-The protocol is Kuhl's (Radiology 283, 361-370, 2017), which Haarburger's data were made with: axial T2-weighted turbo
-spin echo, T1-weighted gradient echo once before and four times after contrast agent, 70 s apart. Fat is bright in all
-of them; what enhances becomes as bright as fat, and stands out in the subtraction only. A signal of 1 is fat's in T1.
+The protocol is Kuhl's (Radiology 283, 361-370, 2017), which was used for Haarburger's data: axial T2-weighted turbo
+spin echo, and T1-weighted gradient echo once before and four times after contrast agent, 70 s apart. Fat is bright in
+all images. Enhancing tissue becomes as bright as fat and stands out only in the subtraction. Fat in T1 has the
+signal 1.
 
-A tissue is seven numbers: its signal in T2; the part of its T1 signal that is fat's, which is shifted against the rest
-and does not enhance; and the part that is water's, before contrast and at the four times after it.
+A tissue has seven numbers: its signal in T2; the fat part of its T1 signal, which has a chemical shift and does not
+enhance; and the water part, before contrast and at the four times after it.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ _SCALE = (400, 1100)
 """Stored value of a signal of 1, drawn log-uniformly for T2 and for the T1 series."""
 
 _SUBSLICES = (-0.25, 0.25)
-"""Where in its thickness a slice is looked at; the breast is the mean of what is seen."""
+"""Positions within the thickness of a slice at which the breast is sampled; the slice is their mean."""
 
 _BLUR = np.array([0.12, 0.76, 0.12], dtype=np.float32)
 
 
 def tissue_signals(rng: np.random.Generator) -> dict[str, Array]:
-    """One woman's seven numbers for each tissue. Background enhancement runs from minimal to marked."""
+    """The seven numbers of each tissue of one subject. Background enhancement ranges from minimal to marked."""
     table = {}
     background = np.exp(rng.normal(-0.15, 0.55))
     for name, (t2, fat, water, uptake) in _SIGNAL.items():
@@ -65,16 +66,16 @@ def tissue_signals(rng: np.random.Generator) -> dict[str, Array]:
 
 
 def draw(anatomy: Anatomy, lesions: Sequence[Lesion], table: dict[str, Array], slab: Slab) -> tuple[Array, Array]:
-    """Signals without a scanner's faults.
+    """Signals without scanner artifacts.
 
     Args:
-        anatomy, lesions: the woman.
-        table: of :func:`tissue_signals`.
-        slab: what to image on.
+        anatomy, lesions: of the subject.
+        table: from :func:`tissue_signals`.
+        slab: grid of the image.
 
     Returns:
-        The seven numbers of each voxel, float32 ``(7, X, Y, Z)``; lesions 1, 2, ... as uint8 ``(X, Y, Z)``, a voxel
-        belonging to one that fills half of it.
+        The seven numbers of each voxel, float32 ``(7, X, Y, Z)``; and the lesions 1, 2, ... as uint8 ``(X, Y, Z)``. A
+        voxel belongs to the lesion that fills at least half of it.
     """
     at = anatomy.positions(slab)
     skin, torso = anatomy.outline(at)
@@ -107,7 +108,7 @@ def draw(anatomy: Anatomy, lesions: Sequence[Lesion], table: dict[str, Array], s
 def _compose(
     tissue: dict[str, Array], lesions: Sequence[Lesion], table: dict[str, Array], at: Array, shares: Array
 ) -> Array:
-    """The seven numbers ``(7, N)`` of points in front of the chest muscles; adds to ``shares`` what is lesion."""
+    """The seven numbers ``(7, N)`` of points in front of the chest muscles; adds the lesions' shares to ``shares``."""
     values = np.repeat(table["fat"][:, None], at.shape[1], axis=1)
 
     def lay(share: Array, value: Array, where: Array | slice = slice(None)) -> None:
@@ -131,11 +132,11 @@ def _compose(
 
 
 def scan(rng: np.random.Generator, values: Array, slab: Slab) -> Array:
-    """What the scanner makes of it: motion, chemical shift, blur, the coil's reach, noise, an arbitrary scale.
+    """Add scanner artifacts: motion, chemical shift, blur, coil sensitivity, noise, and an arbitrary scale.
 
     Args:
-        rng: draws them.
-        values: of :func:`draw`.
+        rng: draws the artifacts.
+        values: from :func:`draw`.
 
     Returns:
         int16 ``(6, X, Y, Z)`` in the order of :data:`SEQUENCES`.
@@ -163,7 +164,7 @@ def scan(rng: np.random.Generator, values: Array, slab: Slab) -> Array:
 
 
 def _move(rng: np.random.Generator, image: Array, amount: float, slab: Slab) -> Array:
-    """The image after she has moved a little within the slices: as a whole, and some parts more than others.
+    """The image after small in-plane motion: a shift of the whole body and a smooth deformation.
 
     Args:
         amount: standard deviation of the displacement in mm.

@@ -1,9 +1,9 @@
-"""Lesions of the breast that never existed: what they are, where they lie, how they look and how they enhance.
+"""Lesions of phantom breasts: type, position, appearance and enhancement.
 
-Shape, margin, inner structure and time curve are those of the BI-RADS lexicon for MRI. How often each curve occurs is
-what Kuhl found in 266 lesions (Radiology 211, 101-110, 1999); sizes are such that a lesion crosses as many slices as
-Haarburger's do (2.4 if benign, 3.3 if malignant). Neither look nor curve alone gives a lesion's class away: some
-cancers are round and smooth, some benign lesions wash out.
+Shape, margin, inner structure and time curve follow the BI-RADS lexicon for MRI. The frequency of each curve is Kuhl's
+in 266 lesions (Radiology 211, 101-110, 1999). Sizes are chosen so that a lesion crosses as many slices as in
+Haarburger's data (2.4 if benign, 3.3 if malignant). Neither appearance nor curve alone reveals the class: some cancers
+are round and smooth, and some benign lesions wash out.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ KINDS = {
     BENIGN: {"fibroadenoma": 0.62, "lymph node": 0.08, "focus": 0.20, "non-mass": 0.10},
     MALIGNANT: {"spiculated": 0.50, "irregular": 0.22, "smooth": 0.13, "non-mass": 0.15},
 }
-"""Share of each kind; a malignant smooth mass is what a fibroadenoma is mistaken for."""
+"""Share of each kind; a malignant smooth mass resembles a fibroadenoma."""
 
 DIAMETER_MM = {BENIGN: (9.5, 0.38, 5.0, 30.0), MALIGNANT: (13.0, 0.45, 6.0, 40.0)}
-"""Median, spread of the logarithm, least and most."""
+"""Median in mm, standard deviation of the logarithm, minimum and maximum."""
 
 PATIENTS = {"none": 0.12, BENIGN: 0.36, MALIGNANT: 0.52}
-"""Share of women by their worst finding."""
+"""Share of subjects by their worst finding."""
 
 
 @dataclass(frozen=True)
 class LesionPlan:
-    """What one lesion is to be.
+    """The plan of one lesion.
 
     Attributes:
         type: ``benign`` or ``malignant``.
         kind: see :data:`KINDS`.
         curve: see :data:`CURVES`.
-        diameter: in mm.
-        place: which of the possible places, in [0, 1).
-        seed: of its shape and texture.
+        diameter: diameter in mm.
+        place: selects one of the possible positions, in [0, 1).
+        seed: seed of shape and texture.
     """
 
     type: str
@@ -56,9 +56,9 @@ class LesionPlan:
 
 
 def draw_plans(rng: np.random.Generator, index: int, seed: int) -> list[LesionPlan]:
-    """One woman's lesions, one to three, or none.
+    """The lesions of one subject: none, or one to three.
 
-    Her worst finding follows a golden-ratio sequence over ``index``, so that a small cohort has all kinds, too.
+    The worst finding follows a golden-ratio sequence over ``index``, so that even a small cohort has all kinds.
     """
     start = np.random.default_rng([seed, 2**31]).uniform()
     turn = (start + index * (5**0.5 - 1) / 2) % 1
@@ -85,7 +85,7 @@ def _plan(rng: np.random.Generator, name: str) -> LesionPlan:
 
 
 def places(anatomy: Anatomy, plans: list[LesionPlan]) -> list[Array]:
-    """Where each lesion's center lies, ``(3,)`` mm: mostly in glandular tissue, never outside the breast."""
+    """The center of each lesion, ``(3,)`` in mm: mostly in glandular tissue, never outside the breast."""
     chosen: list[Array] = []
     at, depth, before, level = anatomy.candidates
     for number, plan in enumerate(plans):
@@ -104,12 +104,12 @@ def places(anatomy: Anatomy, plans: list[LesionPlan]) -> list[Array]:
 
 
 class Lesion:
-    """One lesion at its place.
+    """One lesion at its position.
 
     Args:
-        plan: what it is to be.
+        plan: its plan.
         center: its position ``(3,)``.
-        nipple: of its breast, towards which a non-mass lesion stretches.
+        nipple: nipple of its breast, towards which a non-mass lesion extends.
     """
 
     def __init__(self, plan: LesionPlan, center: Array, nipple: Array) -> None:
@@ -132,11 +132,11 @@ class Lesion:
 
     @property
     def reach(self) -> float:
-        """No part of it is further from its center, mm."""
+        """Greatest distance of any part of the lesion from its center, in mm."""
         return 1.3 * self.plan.diameter + 6
 
     def _draw_values(self, rng: np.random.Generator) -> dict[str, float]:
-        """Signals at its brightest part, in units of fat's."""
+        """Signals of its brightest part; fat has 1."""
         plan = self.plan
         bright = {"fibroadenoma": 0.65, "lymph node": 1.0, "focus": 0.4}.get(plan.kind, 0.12)
         is_bright = plan.type == BENIGN and rng.uniform() < bright
@@ -157,7 +157,7 @@ class Lesion:
         }
 
     def curve(self, seconds: Array) -> Array:
-        """Enhancement at times after the contrast agent, 1 where it is highest; a persistent one's, at 280 s."""
+        """Enhancement at times after the contrast agent. Its maximum is 1; a persistent curve has it at 280 s."""
         value, seconds = self.values, np.asarray(seconds, dtype=np.float64)
         if self.plan.curve == "persistent":
             rise = [
@@ -171,7 +171,8 @@ class Lesion:
         return wash_in * (1 - value["loss"] * smoothstep((seconds - 50) / 260))
 
     def level(self, at: Array) -> tuple[Array, Array]:
-        """About the distance in mm of points ``(3, N)`` from its margin, negative inside: without and with spicules."""
+        """Approximate distance in mm of points ``(3, N)`` from the margin, negative inside, without and with
+        spicules."""
         plan, radius = self.plan, self.plan.diameter / 2
         arm = at - self.center[:, None]
         if plan.kind == "non-mass":
@@ -200,11 +201,11 @@ class Lesion:
 
         Args:
             at: the points.
-            times: of the images after contrast, in seconds.
+            times: times of the images after contrast, in seconds.
             hilum: the seven numbers of the fat inside a lymph node.
 
         Returns:
-            Share of each point that belongs to it for the outline, ``(N,)``; share that shows, ``(N,)``; and its seven
+            The share of each point that counts for the outline, ``(N,)``; the visible share, ``(N,)``; and the seven
             signals ``(7, N)`` in the order of :mod:`~mrsynth.phantom.breast_contrast`.
         """
         value, radius = self.values, self.plan.diameter / 2

@@ -1,7 +1,7 @@
 """Cohorts of phantom subjects on disk: brains in the layout of BraTS, breasts in that of ``mrsynth.manifest.breasts``.
 
 A cohort is a folder with one subfolder per subject and ``cohort.json``, which records how the cohort was made. A
-subject is written whole or not at all; asking for the same cohort again completes an interrupted one.
+subject is written completely or not at all. To complete an interrupted cohort, ask for it again.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Layout:
 
     Attributes:
         name, note: recorded in ``cohort.json``.
-        generator: version of what a seed means. Raise it whenever a change moves a voxel: cached cohorts are then
-            made anew.
-        prefix: of the subjects' ids.
+        generator: version of the generator. Raise it whenever a change alters a voxel: cached cohorts are then made
+            again.
+        prefix: prefix of the subjects' ids.
         parts: names of the image files of a subject and, last, of the label.
         lesions: whether a subject has a JSON of lesions, and the cohort two tables.
         make: makes one subject from a seed, an index and a size.
@@ -103,7 +103,7 @@ class Layout:
             return False
 
     def write_subject(self, folder: Path, index: int, seed: int, size: float) -> None:
-        """Make a subject and write all of its files into ``folder/<id>/``, or none."""
+        """Make a subject and write either all of its files to ``folder/<id>/``, or none."""
         images, label, affine, *lesions = self.make(seed, index, size)
         with atomic_folder(folder / self.subject(index)) as temporary:
             for name, volume in zip(self.files(index), [*images, label], strict=True):
@@ -114,7 +114,7 @@ class Layout:
                 )
 
     def write_tables(self, folder: Path, subjects: int) -> None:
-        """Write the table of lesions and then that of subjects."""
+        """Write the table of lesions, then the table of subjects."""
         lesions, rows = [], []
         for index in range(subjects):
             facts = json.loads((folder / self.sidecar(index)).read_text(encoding="utf-8"))
@@ -162,16 +162,15 @@ def make_cohort(
     spacing: float = 1.0,
     workers: int | None = None,
 ) -> Path:
-    """Make a cohort of brains with tumors, in BraTS's layout.
+    """Make a cohort of brains with tumors, in the layout of BraTS.
 
     Args:
-        out_dir: folder to make. If it already holds the same cohort, only missing subjects are made: ask for more
-            subjects to extend a cohort. Existing subjects are left untouched.
+        out_dir: folder of the cohort. If it holds the same cohort already, only missing subjects are made, so a cohort
+            can be extended. Existing subjects are not changed.
         subjects: number of subjects, 1 to 100,000.
         seed: 0 or more; the same seed gives the same voxels.
         spacing: voxel edge in mm: 1 (240x240x155, as BraTS), 2, 3 or 4.
-        workers: number of processes; by default one per available core, as far as that saves time. The voxels do not
-            depend on it.
+        workers: number of processes; by default up to one per available core. The voxels do not depend on it.
 
     Returns:
         ``out_dir``, as an absolute path.
@@ -206,7 +205,7 @@ def make_breast_cohort(
 
 
 def default_cohort(subjects: int = 20, seed: int = 0, spacing: float = 2.0) -> Path:
-    """The cohort of brains that a run without data uses: made once in the cache folder, then reused.
+    """The cohort of brains that a run without a dataset uses. It is made once, in the cache folder.
 
     If several processes ask at once, one makes the cohort and the others wait.
 
@@ -224,7 +223,7 @@ def default_cohort(subjects: int = 20, seed: int = 0, spacing: float = 2.0) -> P
 
 
 def default_breast_cohort(subjects: int = 60, seed: int = 0, matrix: int = 256) -> Path:
-    """The cohort of breasts that a run without data uses; see `default_cohort`.
+    """The cohort of breasts that a run without a dataset uses; see `default_cohort`.
 
     Args:
         subjects, seed, matrix: as in `make_breast_cohort`; each combination has its own folder.

@@ -1,8 +1,7 @@
-"""From tissue to signal: four sequences as a scanner would see them, with its faults.
+"""From tissue to signal: four sequences with scanner artifacts.
 
-Signals are relative to white matter's in T1 = 1. What differs from one acquisition to the next is drawn for
-each sequence: tissue contrast, the slices' thickness and direction, bias field, noise, and the arbitrary
-scale on which the numbers are stored.
+White matter in T1 has the signal 1. Whatever differs between acquisitions is drawn for each sequence: tissue contrast,
+thickness and direction of the slices, bias field, noise, and the arbitrary scale of the stored numbers.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ _SIGNAL: dict[str, dict[str, tuple[float, float]]] = {
 }  # fmt: skip
 
 _SCALE = {"t1": (350, 1500), "t1ce": (350, 2200), "t2": (400, 2600), "flair": (450, 1500)}
-"""Stored value of a signal of 1, drawn log-uniformly; real releases range as widely."""
+"""Stored value of the signal 1, drawn log-uniformly; the range is that of real releases."""
 
 
 def acquire(rng: np.random.Generator, grid: PhantomGrid, brain: Brain, tumor: Tumor) -> tuple[Array, Array]:
     """Image one subject on a grid.
 
     Args:
-        rng: draws contrast, slices, bias, noise, scale.
-        grid: what to image on.
+        rng: draws contrast, slices, bias, noise and scale.
+        grid: grid of the image.
         brain, tumor: the subject at its fine voxels.
 
     Returns:
@@ -83,7 +82,7 @@ def acquire(rng: np.random.Generator, grid: PhantomGrid, brain: Brain, tumor: Tu
 
 
 def _label(grid: PhantomGrid, brain: Brain, tumor: Tumor) -> Array:
-    """The label that covers most of each voxel; any tumor at all if at least half is tumor."""
+    """The label that covers most of each voxel. A voxel of which at least half is tumor gets a tumor label."""
     fine = np.zeros(brain.inside.shape, dtype=np.uint8)
     fine[brain.inside] = tumor.label
     if grid.factor == 1:
@@ -96,7 +95,7 @@ def _label(grid: PhantomGrid, brain: Brain, tumor: Tumor) -> Array:
 def _signal(
     rng: np.random.Generator, sequence: str, brain: Brain, tumor: Tumor, texture: Array, patches: Array
 ) -> Array:
-    """The signal before the scanner's faults, float32 ``(N,)``."""
+    """The signal before scanner artifacts, float32 ``(N,)``."""
     value = {name: np.float32(rng.normal(mean, spread)) for name, (mean, spread) in _SIGNAL[sequence].items()}
     white = value["white"] * (1 + 0.10 * (brain.myelin - 0.85) * (1 if sequence.startswith("t1") else -1))
     signal = value["csf"] * brain.csf + value["gray"] * brain.gray + white * brain.white
@@ -125,7 +124,7 @@ def _signal(
 def _scan(
     rng: np.random.Generator, grid: PhantomGrid, sequence: str, signal: Array, mask: Array, axes: list[Array]
 ) -> Array:
-    """Slices, bias, noise and scale; int16, zero outside ``mask``."""
+    """Apply slices, bias, noise and scale; int16, zero outside ``mask``."""
     in_plane, across = rng.uniform(0.35, 0.6), rng.uniform(0.4, 1.8)
     direction = 2 if sequence != "t1ce" else int(rng.choice([0, 1, 2]))
     sigma = np.array([in_plane] * 3)

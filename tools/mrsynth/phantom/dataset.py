@@ -1,4 +1,4 @@
-"""The dataset of a run that names none."""
+"""The default dataset of a run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def default_dataset(datalist: object = None, output_dir: str | os.PathLike | Non
     """The folder of the embedded brains, made when it is first used.
 
     Args:
-        datalist: of the run; where there is one, no dataset is needed.
-        output_dir: of a training whose datalist is used where there is one.
+        datalist: datalist of the run. If there is one, no dataset is needed.
+        output_dir: output folder of the training; if it holds a datalist, that one is used.
 
     Returns:
-        The folder, or an empty text where a datalist takes its place.
+        The folder, or an empty string if a datalist is used instead.
     """
     if datalist or (output_dir and training_datalist(output_dir)):
         return ""

@@ -1,8 +1,7 @@
-"""Random fields in millimeters: smooth B-spline fields on a grid, and noise volumes looked up anywhere.
+"""Random fields in millimeters: smooth B-spline fields on a grid, and noise volumes that can be evaluated anywhere.
 
-Both are functions of position, drawn on a lattice of their own, so that the same draw gives the same anatomy
-whatever grid it is evaluated on. Only elementwise and single-threaded operations are used: the result does
-not depend on the number of threads.
+Both are functions of position, drawn on their own lattice, so the same draw gives the same anatomy on every grid. Only
+elementwise and single-threaded operations are used: the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ def smooth_field(
     """A random cubic B-spline field of about unit standard deviation.
 
     Args:
-        rng: what to draw from; the number of draws depends on ``extent`` and ``knot`` only.
+        rng: random generator; the number of draws depends only on ``extent`` and ``knot``.
         axes: three ascending 1D arrays, the coordinates in mm along X, Y, Z, within ``[0, extent]``.
         extent: size of the field of view in mm along X, Y, Z.
-        knot: distance of the control points in mm: structures are about twice as wide.
-        channels: how many independent fields.
+        knot: distance of the control points in mm; structures are about twice as wide.
+        channels: number of independent fields.
 
     Returns:
         float32 array ``(channels, X, Y, Z)``.
@@ -53,10 +52,10 @@ def _spline(control: Array, position: Array) -> Array:
 
 
 class NoiseVolume:
-    """Band-pass noise of zero mean and unit variance that repeats itself in all directions.
+    """Band-pass noise of zero mean and unit variance, periodic in all directions.
 
     Args:
-        rng: what to draw from.
+        rng: random generator.
         wavelength: typical distance in mm from one crest to the next.
         size: edge of the repeated cube in cells; a cell is an eighth of the wavelength.
     """
@@ -73,6 +72,6 @@ class NoiseVolume:
 
 
 def smoothstep(value: Array) -> Array:
-    """0 below 0, 1 above 1, smooth between."""
+    """0 below 0, 1 above 1, smooth in between."""
     clipped = np.clip(value, 0, 1)
     return clipped * clipped * (3 - 2 * clipped)

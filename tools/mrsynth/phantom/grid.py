@@ -13,7 +13,7 @@ import numpy as np
 from mrsynth.errors import UserError
 
 FINE_SHAPE = (240, 240, 156)
-"""The 1 mm grid on which anatomy is made: BraTS's and one slice more, so that every spacing divides it."""
+"""The 1 mm grid on which anatomy is made: that of BraTS with one more slice, so that every spacing divides it."""
 
 BRATS_SHAPE = (240, 240, 155)
 SPACINGS = (1, 2, 3, 4)
@@ -38,7 +38,7 @@ class PhantomGrid:
                 f"a voxel size that divides the BraTS field of view: one of {SPACINGS} mm",
                 repr(self.spacing),
                 "spacing",
-                "give one of these; 1 writes BraTS's own 240x240x155, 2 is quick",
+                "pass --spacing 2, or 1 for the 240x240x155 voxels of BraTS",
             )
 
     @property
@@ -55,7 +55,7 @@ class PhantomGrid:
 
     @property
     def affine(self) -> np.ndarray:
-        """Voxel index to world mm (RAS+), 4x4; at 1 mm exactly the one BraTS publishes."""
+        """Voxel index to world mm (RAS+), 4x4; at 1 mm the affine of BraTS."""
         half = (self.factor - 1) / 2
         affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.diag([*[float(self.factor)] * 3, 1.0])
         affine[:3, 3] = (-half, 239 - half, half)

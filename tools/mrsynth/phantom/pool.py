@@ -1,4 +1,4 @@
-"""The subjects of a cohort, made in this process or in several."""
+"""Makes the subjects of a cohort, in this process or in several."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def make_all(write: Callable[[int], None], indices: list[int], workers: int | No
     """Call ``write`` on each of ``indices``.
 
     Args:
-        write: makes and writes one subject; picklable when there are several processes.
+        write: makes and writes one subject; must be picklable if there are several processes.
         indices: indices of the subjects.
-        workers: number of processes; None for one per available core, as far as that saves time.
+        workers: number of processes; None uses up to one per available core.
         words: label of the progress bar.
 
     Raises:
@@ -28,7 +28,8 @@ def make_all(write: Callable[[int], None], indices: list[int], workers: int | No
 
 
 def _sensible_workers(subjects: int) -> int:
-    """One per core, but starting one takes longer than making a subject, and each needs up to 1 GB of memory.
+    """One process per core, but not for few subjects: starting a process takes longer than making a subject, and each
+    needs up to 1 GB of memory.
 
     Measured peak: 0.9 GB for a brain at 1 mm; 0.6 GB for breasts with matrix 256, 1.1 GB with matrix 512.
     """

@@ -1,4 +1,4 @@
-"""One phantom subject: anatomy, tumor, scan, each drawn from a stream of its own."""
+"""One phantom subject: anatomy, tumor and scan, each drawn from its own random stream."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def make_subject(seed: int, index: int, spacing: float = 1.0) -> tuple[Array, Ar
     """Make one subject in memory.
 
     Args:
-        seed: of the cohort, at least 0.
-        index: of the subject in it, at least 0. The same seed and index give the same anatomy at every spacing,
+        seed: seed of the cohort, at least 0.
+        index: number of the subject, at least 0. The same seed and index give the same anatomy at every spacing,
             and the same voxels at the same spacing.
         spacing: voxel edge in mm: 1, 2, 3 or 4.
 

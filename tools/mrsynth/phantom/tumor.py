@@ -1,9 +1,9 @@
-"""A glioma that never existed: necrotic core, enhancing rim, edema along white matter, and what it pushes aside.
+"""The glioma of a phantom brain: necrotic core, enhancing rim, edema along white matter, and mass effect.
 
-Volumes are drawn first and then kept exactly: every compartment is the set of voxels with the lowest values of
-a *level* function, as many as its volume asks for. The core's level is a distance from one or more lobes with
-noise of several wavelengths on it; edema's is the time at which a front that starts at the core, and runs
-fast in white matter, slowly in gray and hardly in CSF, arrives.
+Volumes are drawn first and met exactly: a compartment consists of the voxels with the lowest values of a *level*
+function, as many as its volume requires. The core's level is the distance from one or more lobes plus noise of several
+wavelengths. The level of edema is the arrival time of a front that starts at the core and moves fast in white matter,
+slowly in gray matter, and hardly in CSF.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from mrsynth.phantom.anatomy import Anatomy, Brain, cerebellum_share, load_templ
 from mrsynth.phantom.fields import Array, NoiseVolume, smoothstep
 
 TUMOR_ML = (34.0, 200.0)
-"""Whole tumors are drawn from here, a little inside the 30-231 ml measured in real ones."""
+"""Range of the volume of whole tumors, slightly inside the 30-231 ml measured in real ones."""
 
 FRONT_STEP = 3
-"""Edge in fine voxels of the grid on which the edema's front is followed."""
+"""Voxel size, in fine voxels, of the grid on which the front of the edema is computed."""
 
 
 @dataclass(frozen=True)
 class TumorPlan:
-    """What a tumor is to be: drawn before anything is computed.
+    """The plan of a tumor, drawn before anything is computed.
 
     Attributes:
         kind: ``ring`` (necrotic core in an enhancing rim), ``solid`` (mostly enhancing) or ``infiltrative``
@@ -37,11 +37,11 @@ class TumorPlan:
         enhancing_share: enhancing part over core and enhancing part.
         lobes: offsets in units of the core's radius, ``(n, 3)``; the first is zero.
         lobe_radii: ``(n,)`` in the same units.
-        stretch: half axes' ratios ``(3,)``, product 1, along ``turn``'s columns.
+        stretch: ratios of the half axes ``(3,)``, with product 1, along the columns of ``turn``.
         turn: rotation, ``(3, 3)``.
-        mass: mass effect, the displacement at the core's edge over the core's radius.
-        place: which of the possible centers, in [0, 1).
-        seed: of the noise.
+        mass: mass effect: displacement at the edge of the core divided by the radius of the core.
+        place: selects one of the possible centers, in [0, 1).
+        seed: seed of the noise.
     """
 
     kind: str
@@ -58,12 +58,12 @@ class TumorPlan:
 
     @property
     def core_radius(self) -> float:
-        """Radius in mm of a ball of the core's volume."""
+        """Radius in mm of a ball with the volume of the core."""
         return float((3000 * self.whole_ml * self.core_share / (4 * np.pi)) ** (1 / 3))
 
 
 def draw_plan(rng: np.random.Generator) -> TumorPlan:
-    """Draw one tumor: two thirds are rings, the others solid or infiltrative; a third have several lobes."""
+    """Draw one tumor. Two thirds are rings, the others solid or infiltrative; one third has several lobes."""
     kind = str(rng.choice(["ring", "solid", "infiltrative"], p=[0.66, 0.14, 0.2]))
     low, high = np.log(TUMOR_ML)
     whole = float(np.exp(rng.uniform(low, high)))
@@ -94,13 +94,13 @@ def draw_plan(rng: np.random.Generator) -> TumorPlan:
 
 @dataclass(frozen=True)
 class Tumor:
-    """One tumor in one brain, at the brain's N fine voxels.
+    """One tumor in one brain, on the N fine voxels of the brain.
 
     Attributes:
         label: uint8 ``(N,)``, values 0, 1, 2, 4.
-        necrosis, enhancing, edema: how much of each shows in the image, float32 ``(N,)`` in [0, 1].
+        necrosis, enhancing, edema: visible share of each in the image, float32 ``(N,)`` in [0, 1].
         texture: two noise fields of unit variance, ``(2, N)``, coarse and fine, for inhomogeneous signal.
-        cystic: whether the core is dead or fluid, rather than living tissue that does not enhance.
+        cystic: whether the core is necrotic or fluid; otherwise it is living tissue that does not enhance.
     """
 
     label: Array
@@ -146,7 +146,7 @@ def push(anatomy: Anatomy, plan: TumorPlan, center: Array) -> tuple[Array, Array
 
 
 def grow(anatomy: Anatomy, brain: Brain, plan: TumorPlan, center: Array) -> Tumor:
-    """Lay the planned tumor into a brain whose tissue has been pushed aside."""
+    """Place the planned tumor in a brain whose tissue has been displaced."""
     rng = np.random.default_rng(plan.seed)
     wide, middle, fine, inner, grain = (NoiseVolume(rng, length, 64) for length in (44.0, 20.0, 8.0, 14.0, 5.0))
     core_level = _core_level(brain, plan, center, (wide, middle, fine))
@@ -180,7 +180,7 @@ def grow(anatomy: Anatomy, brain: Brain, plan: TumorPlan, center: Array) -> Tumo
 
 
 def _core_level(brain: Brain, plan: TumorPlan, center: Array, noises: tuple[NoiseVolume, ...]) -> Array:
-    """Distance in mm from the lobes, roughened; large away from the tumor and where a core does not grow."""
+    """Distance in mm from the lobes, plus noise; large far from the tumor and where no core grows."""
     radius = plan.core_radius
     level = np.full(brain.head.shape[1], 1e3, dtype=np.float32)
     arm = brain.head - center[:, None].astype(np.float32)
@@ -216,7 +216,7 @@ def _rim_level(
     fine: NoiseVolume,
     is_core: Array,
 ) -> tuple[Array, float]:
-    """Level whose lowest part enhances: depth below the surface for a rim, loose patches otherwise."""
+    """Level whose lowest part enhances: depth below the surface for a rim, scattered patches otherwise."""
     radius = plan.core_radius
     if plan.kind == "infiltrative":
         level = -5 * wide(at) - 1.5 * inner(at) + 0.1 * depth
@@ -226,7 +226,7 @@ def _rim_level(
 
 
 def _arrival(brain: Brain, is_core: Array, noise: NoiseVolume) -> Array:
-    """When a front from the core reaches each voxel, in mm of white matter; ``(N,)``."""
+    """Arrival time of a front from the core at each voxel, in mm of white matter; ``(N,)``."""
     ease = 1.0 * brain.white + 0.16 * brain.gray + 0.03 * brain.csf
     ease *= 1 - 0.95 * cerebellum_share(brain.template)
     shape = brain.inside.shape
@@ -255,7 +255,7 @@ def _arrival(brain: Brain, is_core: Array, noise: NoiseVolume) -> Array:
 
 
 def _lowest(level: Array, count: int) -> tuple[Array, float]:
-    """The ``count`` voxels of lowest ``level`` as a mask, and the level at their edge."""
+    """Mask of the ``count`` voxels with the lowest ``level``, and the level at their edge."""
     count = min(max(count, 1), int(np.isfinite(level).sum()))
     edge = float(np.partition(level, count - 1)[count - 1])
     return level <= edge, edge

@@ -1,4 +1,4 @@
-"""What the segmenter bundles share around their networks: input, label out, evaluation, pictures."""
+"""Everything that segmenters share around their networks: input, output, evaluation, pictures."""
 
 from mrsynth.segmentation.evaluation import SegmentationEvaluation
 from mrsynth.segmentation.inference import (

@@ -1,4 +1,4 @@
-"""How good a trained segmenter is on subjects it has not seen: every measure, subject and region, with pictures."""
+"""Evaluation of a trained segmenter on held-out subjects: all measures by subject and region, with pictures."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ logger = logging.getLogger(__name__)
 
 
 class SegmentationEvaluation:
-    """Measure a segmenter on held-out subjects, and write and print what was found.
+    """Score a segmenter on held-out subjects; write and print the result.
 
-    ``<output_dir>/evaluation/metrics.json`` holds everything, ``per_subject.csv`` one line a subject and region,
-    ``pictures/<subject>.png`` the true and the predicted outline. What counts where a region is empty:
-    :mod:`mrsynth.metrics.overlap`.
+    ``<output_dir>/evaluation/metrics.json`` holds everything, ``per_subject.csv`` a line for each subject and region,
+    ``pictures/<subject>.png`` the true and the predicted outline. :mod:`mrsynth.metrics.overlap` describes the scores
+    of empty regions.
 
     Args:
         network: the segmenter with its weights, on ``device``.
-        inferer: how it is called on a whole volume.
+        inferer: applies the network to a whole volume.
         items: datalist items of the test subjects, with labels.
-        settings: ``spatial_size``, ``crop`` and ``interpolation`` of its input, and whatever else is to be recorded.
-        record: of the weights.
-        device: of the network.
-        output_dir: where ``evaluation/`` is made.
-        grid: ``native`` scores the label of the files; ``training`` scores on the grid of the network, as the thesis.
+        settings: ``spatial_size``, ``crop`` and ``interpolation`` of the input, and further values to record.
+        record: record of the weights.
+        device: device of the network.
+        output_dir: folder in which ``evaluation/`` is made.
+        grid: ``native`` scores on the grid of the files; ``training`` on the grid of the network, as the thesis did.
 
     Raises:
         UserError: a test subject without a label, or an unknown grid.
@@ -65,7 +65,7 @@ class SegmentationEvaluation:
                 "a label for every test subject",
                 f"{len(unlabeled)} without: {', '.join(unlabeled[:5])}",
                 "datalist",
-                "leave them out, or give their labels",
+                "add their labels to the datalist, or remove these subjects from its test section",
             )
         self.network, self.inferer, self.device = network.eval(), inferer, torch.device(device)
         self.settings, self.record, self.grid = dict(settings), record, grid
@@ -76,7 +76,7 @@ class SegmentationEvaluation:
 
     @torch.no_grad()
     def run(self) -> dict[str, Any]:
-        """Segment and score each subject; returns what ``metrics.json`` says."""
+        """Segment and score each subject; returns the content of ``metrics.json``."""
         rows: list[dict[str, Any]] = []
         for index in tqdm(range(len(self.subjects)), unit="subject"):
             item = self.subjects[index]
@@ -110,7 +110,7 @@ class SegmentationEvaluation:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The result as a few lines to read."""
+    """The result as a short text."""
     units = {"dice": "Dice", "hd95": "HD95, mm", "sensitivity": "sensitivity", "precision": "precision"}
     lines = [f"\n{len(result['subjects'])} held-out subjects, {result['grid']} grid: mean (sd)"]
     lines.append(f"  {'':4}" + "".join(f"{units[m]:>18}" for m in MEASURES))

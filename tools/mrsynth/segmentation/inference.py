@@ -1,4 +1,4 @@
-"""From a segmenter's logits to a label on a grid, and to files."""
+"""From the logits of a segmenter to a label on a grid, and to files."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from mrsynth.transforms.geometry import as_array
 logger = logging.getLogger(__name__)
 
 CERTAIN = 20.0
-"""Logit of the background where a network has no say; the other classes have 0 there."""
+"""Logit of the background outside the brain; the other classes have 0 there."""
 
 
 class LogitsToLabeld(ShowsParameters, Transform):
-    """The network's logits as a tumor label, on the native or the training grid.
+    """Convert logits to a tumor label, on the native or the training grid.
 
-    Where the two grids differ in voxel size, probabilities are interpolated and the most probable class is taken
-    after that, which leaves no steps in the outline.
+    If the voxel sizes of the two grids differ, probabilities are interpolated first, and the most probable class is
+    taken afterwards. This leaves no steps in the outline.
 
-    The item brings ``image`` (what the network was given, for its affine) and ``native`` (``shape``, ``affine``).
+    The item must have ``image`` (the input of the network, for its affine) and ``native`` (``shape``, ``affine``).
 
     Args:
         grid: ``native`` or ``training``.
@@ -68,11 +68,11 @@ class LogitsToLabeld(ShowsParameters, Transform):
 
 
 def background_outside(logits: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """Logits that say background for certain outside the brain, where every sequence is exactly 0.
+    """Replace logits outside the brain, where every sequence is exactly 0, by certain background.
 
     Args:
-        logits: `(B, C, X, Y, Z)`, channel 0 being background.
-        image: what the network was given, `(B, 4, X, Y, Z)`.
+        logits: `(B, C, X, Y, Z)`; channel 0 is background.
+        image: the input of the network, `(B, 4, X, Y, Z)`.
 
     Examples:
         >>> import torch
@@ -97,7 +97,7 @@ class SegmentationWriter(ResultWriter):
     Attach it to an evaluator whose postprocessing is :class:`LogitsToLabeld`.
 
     Args:
-        output_dir: ``segmentations/`` is made below it.
+        output_dir: folder in which ``segmentations/`` is made.
     """
 
     def __init__(self, output_dir: str | os.PathLike) -> None:
@@ -105,7 +105,7 @@ class SegmentationWriter(ResultWriter):
         self.written: list[Path] = []
 
     def __call__(self, engine: Engine) -> None:
-        """Write the labels of the iteration that has just ended."""
+        """Write the labels of the last iteration."""
         batch: Any = engine.state.batch
         outputs: Any = engine.state.output
         for item, output in zip(batch, outputs, strict=True):
@@ -137,7 +137,7 @@ class SegmentationCollector(SegmentationWriter):
         self.made: list[torch.Tensor] = []
 
     def __call__(self, engine: Engine) -> None:
-        """Keep the labels of the iteration that has just ended."""
+        """Keep the labels of the last iteration."""
         outputs: Any = engine.state.output
         self.made += [output["pred"] for output in outputs]
         self.bar.update(len(outputs))

@@ -1,4 +1,4 @@
-"""A segmenter's work as pictures: the image with the true outline, and with the predicted one."""
+"""Pictures of segmentations: the image with the true outline, and with the predicted one."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from mrsynth.training import Montage, MontageRow, tumor_center
 from mrsynth.transforms.geometry import as_array
 
 SHOWN = 2.5
-"""Standard deviations from the brain's mean that are shown black and white."""
+"""Standard deviations from the mean of the brain that are shown as black and as white."""
 
 
 def outlines(
     image: np.ndarray, affine: np.ndarray, label: np.ndarray, predicted: np.ndarray, name: str
 ) -> list[MontageRow]:
-    """Two rows of a montage: the true label's outline and the predicted one's, on the same planes.
+    """Two rows of a montage: the outlines of the true and of the predicted label, on the same planes.
 
     Args:
         image: `(4, X, Y, Z)`, mean 0 and standard deviation 1 inside the brain, 0 outside.
         affine: its affine.
         label: `(X, Y, Z)`, values 0, 1, 2, 4.
-        predicted: likewise.
-        name: of the subject.
+        predicted: predicted label, likewise.
+        name: id of the subject.
     """
     outside = ~(image != 0).any(axis=0)
     shown = np.where(outside, -1, (image / SHOWN).clip(-1, 1))
@@ -42,14 +42,14 @@ def outlines(
 
 
 class SegmentationMontage:
-    """The training montage: the same few subjects each epoch.
+    """The montage of a training: the same few subjects in each epoch.
 
     Args:
         network: the segmenter.
-        subjects: preprocessed items, of whom the first ``count`` are shown.
-        device: of the network.
-        inferer: calls the network on a whole volume.
-        count: subjects shown.
+        subjects: preprocessed items; the first ``count`` are shown.
+        device: device of the network.
+        inferer: applies the network to a whole volume.
+        count: number of subjects.
     """
 
     look_for = "predicted outlines that follow the true ones, region by region, and none far from the tumor"
@@ -67,7 +67,7 @@ class SegmentationMontage:
 
     @torch.no_grad()
     def __call__(self) -> Montage:
-        """Two rows a subject."""
+        """Two rows for each subject."""
         self.network.eval()
         rows = []
         for item in self.items:

@@ -1,4 +1,4 @@
-"""What happens to a subject before a segmenter sees it, the same in training, inference and evaluation."""
+"""Preprocessing of a subject for a segmenter; the same in training, inference and evaluation."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def preprocessing(
     label: bool = True,
     keep_native: bool = False,
 ) -> list[Transform]:
-    """From the files of a subject to ``image``, ``brain`` and, where there is one, ``label``.
+    """From the files of a subject to ``image``, ``brain`` and, if there is one, ``label``.
 
     ``image`` `(4, X, Y, Z)` float32, mean 0 and standard deviation 1 inside the brain, 0 outside; ``brain``
     `(1, X, Y, Z)` uint8; ``label`` `(1, X, Y, Z)` uint8 class indices 0 to 3; ``native``, the grid of the files.
 
     Args:
-        spatial_size: grid, X, Y, Z; None keeps the native voxels. A volume that has this size already is left on its
-            grid, as synthetic subjects are which were written there.
+        spatial_size: grid, X, Y, Z; None keeps the native voxels. A volume of this size keeps its grid, as do synthetic
+            subjects that were written on the training grid.
         crop: see :class:`mrsynth.transforms.CropResampled`; the thesis's slab is ``[30, 125]`` to 240 x 240 x 64.
-        interpolation: of the images, ``linear`` (smoothed first where the grid becomes coarser) or ``nearest``, as the
-            thesis; labels take the nearest. At the native voxels nothing is interpolated.
-        label: whether the items have one.
+        interpolation: of the images: ``linear`` (with smoothing if the grid becomes coarser) or ``nearest``, as in the
+            thesis. Labels always use nearest neighbor. Native voxels are not interpolated.
+        label: whether the items have a label.
         keep_native: keep the label of the files, values 0, 1, 2, 4, as ``native_label``.
     """
     volumes = ["image", "brain", *(["label"] if label else [])]

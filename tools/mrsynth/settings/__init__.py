@@ -1,4 +1,4 @@
-"""Settings: described once, and from that checked, recorded, documented.
+"""Settings of bundles: described once; the description checks, records and documents them.
 
 ``shared.json`` here and ``configs/settings.json`` of each bundle are JSON Schemas: type, range, unit and help of every
 setting. Their values stand in the configs. Two keywords are the project's own: ``unit``, and ``scope``, which says who

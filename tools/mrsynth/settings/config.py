@@ -1,4 +1,6 @@
-"""The settings of a run: checked before any work, recorded with the weights, taken up again by what uses them."""
+"""The settings of a run: checked before any work, recorded with the weights, and read again by inference and
+evaluation.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ STRUCTURE = {"_meta_", "imports", "run", "initialize", "finalize", "bundle_root"
 
 
 def check(bundle_root: str) -> None:
-    """The first line of every config's ``run``: errors of the user are shown plainly, and the settings are checked.
+    """The first line of every config's ``run``: shows the user's errors plainly, and checks the settings.
 
     All settings are checked alike, wherever they come from: the command line, an overlay, ``monai.bundle.run`` or
     another program. ``true``, ``false``, ``null`` and ``none`` are taken as they are meant.
@@ -179,14 +181,14 @@ def _value(parser: Any, bundle_root: str, name: str) -> Any:
 
 
 def _replace(parser: Any, name: str, value: Any) -> None:
-    """Give a key of a parser that is at work another value; ``parser[name] = value`` would forget what it resolved."""
+    """Change a key of a parser while it evaluates; ``parser[name] = value`` would discard what it has resolved."""
     parser.config[name] = value
     if name in parser.ref_resolver.items:
         parser.ref_resolver.items[name].update_config(value)
 
 
 def _dropped_by_monai(arguments: Sequence[str], config: Mapping[str, Any]) -> list[str]:
-    """Options of this process's command line that say None: ``monai.bundle`` takes them for options not given."""
+    """Options with the value None on this process's command line; ``monai.bundle`` treats them as not given."""
     if Path(arguments[0]).parts[-2:] != ("bundle", "__main__.py"):
         return []
     words = [word for argument in arguments for word in argument.split("=", 1)]
@@ -195,7 +197,7 @@ def _dropped_by_monai(arguments: Sequence[str], config: Mapping[str, Any]) -> li
 
 
 def _stands_in_a_config(bundle_root: str, key: str, value: Any) -> bool:
-    """Whether a config of the bundle has this value, which an overlay may leave without use."""
+    """Whether a config of the bundle has this value; an overlay may leave it unused."""
     return any(key in config and config[key] == value for config in _configs(bundle_root))
 
 

@@ -1,4 +1,4 @@
-"""What is known of each setting of a bundle, and whether a value fits it."""
+"""The description of each setting of a bundle, and the check of a value."""
 
 from __future__ import annotations
 
@@ -82,13 +82,13 @@ class Setting:
         return Draft202012Validator(self.schema).is_valid(plain(value))
 
     def meant(self, value: Any) -> Any:
-        """``value``, or what the word means that stands for it: ``true``, ``false``, ``null`` or ``none``."""
+        """``value``, or the value that its word stands for: ``true``, ``false``, ``null`` or ``none``."""
         if isinstance(value, str) and value.lower() in WORDS and self.fits(WORDS[value.lower()]):
             return WORDS[value.lower()]
         return value
 
     def check(self, value: Any, example: Any = None) -> Any:
-        """``value`` as it is meant.
+        """The checked ``value``; a word that stands for a value is replaced.
 
         Args:
             value: of the setting.
@@ -118,7 +118,7 @@ def plain(value: Any) -> Any:
 
 
 def as_option(name: str, value: Any) -> str:
-    """How ``value`` is given on the command line."""
+    """``value`` as it is written on a command line."""
     if value is None:
         return f"--{name} none"
     text = str(value)

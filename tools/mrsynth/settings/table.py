@@ -1,4 +1,4 @@
-"""The settings of a bundle as a table for people."""
+"""The settings of a bundle as a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synthetic subjects: whose tumor in whose brain, back to the native grid, on disk with their provenance."""
+"""Synthetic subjects: pairs of donor and recipient, the way back to the native grid, and files with provenance."""
 
 from mrsynth.synthesis.inpainting import OWN_TUMOR, InpaintingWeightd
 from mrsynth.synthesis.intensities import OwnScaled, RestoreImaged, from_int16, mapping, own_scale, to_int16

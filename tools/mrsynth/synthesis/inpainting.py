@@ -1,4 +1,4 @@
-"""The generator's tumor in the recipient's own MRI: where its voxels stand, and what the label then is."""
+"""Inpainting the generated tumor into the recipient's own MRI: the weight of each voxel, and the label."""
 
 from __future__ import annotations
 
@@ -20,19 +20,18 @@ OWN_TUMOR = ("replace", "keep")
 
 
 class InpaintingWeightd(ShowsParameters, Transform):
-    """The share that the generator has in each voxel: 1 on the inpainted tumors, 0 from a soft edge on.
+    """The weight of the generated image in each voxel: 1 on inpainted tumors, falling to 0 over a soft edge.
 
-    The item brings ``laid`` (the donor's label) and ``own_label`` (the recipient's) on the grid that is written. It is
-    given ``generated``, float32 `(1, X, Y, Z)` in [0, 1], which :class:`~mrsynth.synthesis.RestoreImaged` follows.
+    The item must have ``donor_label`` and the recipient's ``own_label`` on the grid that is written. It gets
+    ``generated``, float32 `(1, X, Y, Z)` in [0, 1], which :class:`~mrsynth.synthesis.RestoreImaged` uses.
 
     Args:
-        own_tumor: ``replace`` inpaints the recipient's own tumor too, with what the generator makes of its label
-            there (healthy tissue); ``keep`` leaves its voxels as they are, and writes ``label``, the donor's tumor
-            over the recipient's own.
+        own_tumor: ``replace`` also inpaints the recipient's own tumor, with the healthy tissue that the generator makes
+            there; ``keep`` leaves its voxels unchanged and writes ``label``, the donor's tumor over the own one.
         blend: softness of the edge in mm; see :func:`mrsynth.transforms.soften`.
 
     Raises:
-        UserError: another value.
+        UserError: an unknown value of ``own_tumor``, or a negative ``blend``.
     """
 
     def __init__(self, own_tumor: str = "replace", blend: float = 2.0) -> None:
@@ -43,13 +42,13 @@ class InpaintingWeightd(ShowsParameters, Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict:
         item = dict(data)
-        laid, own = as_array(item["laid"])[0], as_array(item["own_label"])[0]
-        affine = item["laid"].affine
-        inpainted = (laid > 0) | (own > 0) if self.own_tumor == "replace" else laid > 0
+        donor, own = as_array(item["donor_label"])[0], as_array(item["own_label"])[0]
+        affine = item["donor_label"].affine
+        inpainted = (donor > 0) | (own > 0) if self.own_tumor == "replace" else donor > 0
         weight = soften(inpainted, as_array(affine), self.blend)
         weight[(own > 0) & ~inpainted] = 0
         item["generated"] = MetaTensor(torch.from_numpy(weight[None]), affine=affine)
         if self.own_tumor == "keep":
-            label = np.where(laid > 0, laid, own).astype(np.uint8)
+            label = np.where(donor > 0, donor, own).astype(np.uint8)
             item["label"] = MetaTensor(torch.from_numpy(label[None]), affine=affine)
         return item

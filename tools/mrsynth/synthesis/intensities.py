@@ -17,14 +17,14 @@ from mrsynth.transforms import check_grid_name, coverage, to_native
 from mrsynth.transforms.geometry import as_array
 
 LOW, HIGH = 1, 1000
-"""Written values of -1 and 1 inside the brain; the background is 0, so that the brain mask can be read off."""
+"""File values of -1 and 1 inside the brain. The background is 0, so the brain mask can be recovered."""
 
 SHADES, LARGEST = 20, 32767
-"""Fewest steps between the dark and the bright of a brain that whole numbers are to hold; the greatest int16."""
+"""Least number of integer steps between dark and bright in the brain; greatest int16."""
 
 
 def mapping() -> dict[str, Any]:
-    """The mapping in words and numbers, for a sidecar."""
+    """Description of the intensity mapping, for a sidecar."""
     steps = HIGH - LOW
     return {
         "background": 0,
@@ -55,20 +55,20 @@ def to_int16(image: np.ndarray, brain: np.ndarray) -> np.ndarray:
 
 
 def from_int16(voxels: np.ndarray) -> np.ndarray:
-    """The inverse of :func:`to_int16`, to half a step: float32 in [-1, 1], background -1."""
+    """Inverse of :func:`to_int16`, up to half a step: float32 in [-1, 1], background -1."""
     values = 2 * (voxels.astype(np.float32) - LOW) / (HIGH - LOW) - 1
     return np.where(voxels == 0, np.float32(-1), values)
 
 
 class OwnScaled(ShowsParameters, Transform):
-    """An image in its recipient's own scale as it is written: int16, zero outside the brain, at least 1 inside.
+    """Convert an image in the recipient's own scale to int16: zero outside the brain, at least 1 inside.
 
     Args:
         key: the image, `(C, X, Y, Z)`; replaced by an int16 MetaTensor.
         mask_key: brain mask on its grid.
 
     Raises:
-        UserError: a scale that whole numbers do not hold.
+        UserError: the scale does not fit into int16, or is too coarse for it.
     """
 
     def __init__(self, key: str = "image", mask_key: str = "brain") -> None:
@@ -84,7 +84,7 @@ class OwnScaled(ShowsParameters, Transform):
                     f"intensities of 0 or more, over {SHADES} to {LARGEST} steps in the brain, for int16",
                     f"{low:.4g} to {high:.4g} in channel {channel}",
                     item.get("subject", self.key),
-                    "give the images as the dataset publishes them, not normalized",
+                    "use the images as published, without normalization",
                 )
         whole = np.where(brain, np.rint(image).clip(LOW, LARGEST), 0).astype(np.int16)
         item[self.key] = MetaTensor(torch.from_numpy(whole), affine=item[self.key].affine)
@@ -92,14 +92,14 @@ class OwnScaled(ShowsParameters, Transform):
 
 
 class RestoreImaged(ShowsParameters, Transform):
-    """The generator's image as it is written: int16, zero outside the brain, on the native or the training grid.
+    """Convert the generated image to int16, zero outside the brain, on the native or the training grid.
 
-    On the way back each native voxel is interpolated linearly between voxels of the brain alone, so that the
-    background's -1 does not darken its rim. Native voxels which the training grid does not cover are zero.
+    Native voxels are interpolated linearly between voxels of the brain only, so that the background does not darken
+    the rim of the brain. Native voxels outside the training grid are zero.
 
-    The item brings ``image`` (what the network was given, for its affine), ``brain`` `(1, X, Y, Z)` on the training
-    grid, ``native`` (``shape`` and ``affine``) and ``native_brain`` `(1, ...)`. Where it also brings ``own_image``, the
-    recipient's MRI in [-1, 1] on the grid that is written, the network's image is inpainted into that, with the weights
+    The item must have ``image`` (the input of the network, for its affine), ``brain`` `(1, X, Y, Z)` on the training
+    grid, ``native`` (``shape`` and ``affine``) and ``native_brain`` `(1, ...)`. If it also has ``own_image``, the
+    recipient's MRI in [-1, 1] on the grid that is written, the generated image is inpainted into it, with the weights
     ``generated`` of :class:`~mrsynth.synthesis.InpaintingWeightd`.
 
     Args:

@@ -1,4 +1,4 @@
-"""Whose tumor in whose brain: the pairs that synthetic subjects are made of, at native resolution."""
+"""Pairs of donor and recipient from which synthetic subjects are made, at native resolution."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mrsynth.transforms import coverage, transplant
 from mrsynth.transforms.geometry import as_array
 
 KEPT_IN_MEMORY = 4
-"""Native subjects held at a time; a BraTS subject takes 90 MB."""
+"""Native subjects kept in memory; a BraTS subject takes 90 MB."""
 
 
 def ordered_pairs(subjects: int, seed: int = 0) -> list[tuple[int, int]]:
-    """All ordered pairs (recipient, donor) of different subjects, each once, in an order that follows from ``seed``.
+    """All ordered pairs (recipient, donor) of different subjects, each once, in an order given by ``seed``.
 
-    Every run of ``subjects`` pairs from the start takes each subject once as recipient and once as donor, so that
-    few pairs use all brains and all tumors alike.
+    The first ``subjects`` pairs use each subject once as recipient and once as donor, and so do the next, so that even
+    a few pairs use all brains and tumors equally.
 
     Args:
         subjects: number of subjects, at least 2.
-        seed: of the order.
+        seed: seed of the order.
 
     Raises:
         UserError: fewer than two subjects.
@@ -43,35 +43,35 @@ def ordered_pairs(subjects: int, seed: int = 0) -> list[tuple[int, int]]:
 
 
 class TransplantPairs(Dataset):
-    """Labels to synthesize subjects from: item by item the next pair whose tumor finds room.
+    """Dataset of labels to synthesize from; each item is the next pair that keeps enough of the tumor.
 
-    Pairs are tried in the order of :func:`ordered_pairs`. The donor's label is laid on the recipient's native grid
-    by the transplant of training (:func:`mrsynth.transforms.transplant`) and cut to what the training grid covers;
-    a pair that keeps less than ``min_kept`` of the tumor is passed over. Subject ``n`` is thus the same whatever
-    ``count`` is and wherever an earlier run stopped, and no two subjects come from the same pair.
+    Pairs are tried in the order of :func:`ordered_pairs`. The donor's label is transplanted to the recipient's native
+    grid as in training (:func:`mrsynth.transforms.transplant`) and cut to the part that the training grid covers. A
+    pair that keeps less than ``min_kept`` of the tumor is skipped. Subject ``n`` therefore does not depend on ``count``
+    or on where an earlier run stopped, and no two subjects come from the same pair.
 
-    Items hold what ``prepare`` makes of the recipient (with a ``label`` on the grid that is written, where that is not
+    Items hold the result of ``prepare`` for the recipient (with a ``label`` on the grid that is written, unless it is
     the donor's tumor alone), and
 
-    - ``number``: of the synthetic subject, from 0,
+    - ``number``: number of the synthetic subject, from 0,
     - ``native_brain``, ``native_label``: uint8 `(1, ...)` on the recipient's grid,
     - ``recipient_file``: path of its first image file,
-    - ``transplant``: ``recipient`` and ``donor`` (ids), ``kept`` (share of the tumor, 0 to 1), ``place`` (in the
-      order of pairs) and ``tries`` (pairs looked at for this subject).
+    - ``transplant``: ``recipient`` and ``donor`` (ids), ``kept`` (share of the tumor, 0 to 1), ``place`` (index in the
+      order of pairs) and ``tries`` (pairs tried for this subject).
 
     Args:
         data: datalist items of the recipients and donors.
-        count: subjects wanted.
-        load: from a datalist item to native ``image``, ``label`` and ``brain``.
-        prepare: from these of the recipient, ``transplanted`` and the ``donor``'s item to the network's input
-            ``image`` and, on its grid, ``brain``, ``transplanted`` and ``native``.
-        seed: of the order.
-        align: map the donor's brain box onto the recipient's.
-        min_kept: least share of the tumor that finds place.
-        done: place of each subject that is already there, by number; these are left out.
+        count: number of subjects.
+        load: loads native ``image``, ``label`` and ``brain`` of a datalist item.
+        prepare: makes the network's input ``image`` and, on its grid, ``brain``, ``transplanted`` and ``native``, from
+            the recipient's loaded item with ``transplanted`` and the ``donor``'s item.
+        seed: seed of the order.
+        align: map the bounding box of the donor's brain to that of the recipient's.
+        min_kept: least share of the tumor that must be kept.
+        done: place of each subject that exists already, by number; these are left out.
 
     Raises:
-        UserError: more subjects asked for than there are pairs (that keep enough).
+        UserError: there are fewer pairs, or fewer that keep enough of the tumor, than ``count``.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class TransplantPairs(Dataset):
                 f"a number of subjects from 1 to {len(self.order)}, the ordered pairs of {len(data)} subjects",
                 repr(count),
                 "count",
-                "ask for fewer, or give more subjects",
+                f"pass --count {len(self.order)} or less, or add subjects to the datalist",
             )
         self.load, self.prepare = load, prepare
         self.align, self.min_kept = align, min_kept
@@ -111,7 +111,7 @@ class TransplantPairs(Dataset):
         return self.find(wanted)
 
     def find(self, number: int) -> dict:
-        """Item of subject ``number``; those before it must have their places."""
+        """Item of subject ``number``; the places of earlier subjects must be known."""
         first = self.places[number - 1] + 1 if number else 0
         for place in range(self.places.get(number, first), len(self.order)):
             item = self.fuse(place)
@@ -123,7 +123,7 @@ class TransplantPairs(Dataset):
             f"pairs that keep {self.min_kept:.0%} of the donor's tumor, one a subject",
             f"only {number} among the {len(self.order)} pairs of {len(self.data)} subjects",
             "min_kept",
-            f"ask for --count {number}, lower min_kept, set align, or give more subjects",
+            f"pass --count {number}, a lower --min_kept, --align true, or more subjects",
         )
 
     def fuse(self, place: int) -> dict | None:

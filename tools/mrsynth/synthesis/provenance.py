@@ -1,4 +1,4 @@
-"""How a synthetic set was made: said beside each part of it, and required of whoever goes on filling its folder."""
+"""How a synthetic set was made: recorded beside each part, and checked before a folder is continued."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mrsynth.versions import NETWORKS, versions
 
 
 class Recipe:
-    """All that decides what is made: the weights' SHA-256, seed, settings.
+    """Everything that determines a synthetic set: SHA-256 of the weights, seed, settings.
 
     Attributes:
-        content: plain values, as they are read back from JSON.
-        tag: six digits that differ for another content.
+        content: plain values, as JSON returns them.
+        tag: six digits that depend on the content.
     """
 
     def __init__(self, content: Mapping[str, Any]) -> None:
@@ -28,14 +28,14 @@ class Recipe:
         self.tag = digest(self.content)[:6]
 
     def read(self, sidecar: Path, folder: Path) -> dict[str, Any]:
-        """A sidecar's content, whose ``made_by`` must be this recipe.
+        """Content of a sidecar, whose ``made_by`` must be this recipe.
 
         Args:
             sidecar: the file.
-            folder: of the set, named in the error.
+            folder: folder of the set, which an error names.
 
         Raises:
-            UserError: it cannot be read, or was made otherwise.
+            UserError: the file cannot be read, or has another recipe.
         """
         expected = "a folder that is empty, or that the same weights, data, seed and settings have begun to fill"
         do = "move this folder away, or give another output_dir (and the weights by --weights)"
@@ -52,13 +52,13 @@ class Recipe:
     def write_datalist(
         self, folder: Path, name: str, items: Sequence[Mapping[str, Any]], **facts: Any
     ) -> tuple[Path, dict[str, Any]]:
-        """``datalist.json`` of a set that is complete, read back once, and where it is.
+        """Write ``datalist.json`` of a complete set and read it back; returns content and path.
 
         Args:
-            folder: of the set.
-            name: of the set.
-            items: synthetic, so all of them are for training.
-            facts: whatever else it says.
+            folder: folder of the set.
+            name: name of the set.
+            items: synthetic items; all of them are for training.
+            facts: further entries.
         """
         datalist = {"name": name, "made_by": {**self.content, "versions": versions(NETWORKS)}, **facts}
         datalist |= {"training": list(items), "validation": [], "test": []}
@@ -69,7 +69,7 @@ class Recipe:
 
 
 def cleared(folder: Path) -> list[Path]:
-    """What is in ``folder``, which is made where it is not there; what a killed process left half-written is removed.
+    """Content of ``folder``, which is made if it does not exist; unfinished parts of a killed process are removed.
 
     Raises:
         UserError: it cannot be written.
@@ -91,7 +91,7 @@ def digest(content: Any) -> str:
 
 
 def _difference(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> str:
-    """In words, what another recipe has and this one has not."""
+    """The differences of another recipe from this one, in words."""
     flat = [{**{k: v for k, v in r.items() if k != "settings"}, **r.get("settings", {})} for r in (theirs, mine)]
     keys = [key for key in {**flat[0], **flat[1]} if flat[0].get(key) != flat[1].get(key)]
     return ", ".join(f"{key} {flat[0].get(key)} instead of {flat[1].get(key)}" for key in keys)

@@ -1,4 +1,4 @@
-"""Tumors that differ more: a generator without a noise input makes those of one label alike."""
+"""More variety of tumors: a generator without a noise input makes the tumors of one label alike."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from mrsynth.representation import ShowsParameters
 from mrsynth.transforms.geometry import as_array
 
 REACH = 3
-"""Voxels beyond a class within which its shift fades out."""
+"""Distance in voxels over which the shift of a class fades out."""
 
 
 class TumorVarietyd(ShowsParameters, Transform):
-    """Shift the intensities of each tumor class and sequence at random, evenly and by a smooth field.
+    """Shift the intensities of each tumor class and sequence at random: by a constant, and by a smooth field.
 
-    Both draws are normal and follow from ``seed`` and the subject's ``number`` alone. A class fades into its neighbors
-    over a voxel; away from the tumor nothing changes. The shift is no part of any published method.
+    Both draws are normal and depend only on ``seed`` and the subject's ``number``. A class fades into its neighbors
+    over a voxel; away from the tumor nothing changes. The shift is not part of any published method.
 
     Args:
-        amount: standard deviation of either draw, of intensities in [-1, 1]; 0 changes nothing.
-        seed: of the draws.
-        smoothness: standard deviation in voxels of the Gaussian that the field is smoothed with.
-        key: the network's image, `(C, X, Y, Z)`; replaced.
-        label_key: the tumor on its grid.
+        amount: standard deviation of both draws, for intensities in [-1, 1]; 0 changes nothing.
+        seed: seed of the draws.
+        smoothness: standard deviation in voxels of the Gaussian that smooths the field.
+        key: the generated image, `(C, X, Y, Z)`; replaced.
+        label_key: tumor label on the grid of the image.
 
     Raises:
-        UserError: a negative amount, or none.
+        UserError: ``amount`` is negative or no number.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Synthetic subjects on disk, in the dataset's own layout, each with a sidecar that says where it comes from.
+"""Synthetic subjects on disk, in the layout of their dataset, each with a sidecar that states its origin.
 
 ``<output_dir>/synthetic/<id>/<id>_{t1,t1ce,t2,flair,seg}.nii.gz`` and ``<id>.json``, and
-``<output_dir>/synthetic/datalist.json`` to train a segmenter with. A subject's folder is there whole or not at all.
+``<output_dir>/synthetic/datalist.json`` to train a segmenter with. A subject's folder is complete or absent.
 """
 
 from __future__ import annotations
@@ -37,17 +37,16 @@ logger = logging.getLogger(__name__)
 def parents_in(
     subjects: Mapping[str, Sequence[Mapping[str, Any]]], section: str, record: Mapping[str, Any] | None
 ) -> list[dict[str, Any]]:
-    """Recipients and donors: the items of ``section``, all of whom the weights (if any) were trained on.
+    """Recipients and donors: the items of ``section``; the weights, if any, must have been trained on all of them.
 
     Args:
         subjects: datalist items by section.
-        section: ``training``, as a rule.
-        record: of the weights, with ``subjects``; None where none take part.
+        section: usually ``training``.
+        record: record of the weights, with ``subjects``; None without weights.
 
     Raises:
-        UserError: what :func:`mrsynth.manifest.in_section` raises, such as for phantoms with weights that were trained
-            on a dataset; or subjects whom the weights have not seen: a held-out subject must not become part of a
-            training set.
+        UserError: as :func:`mrsynth.manifest.in_section`, for instance phantoms with weights that were trained on a
+            dataset; or subjects that the weights have not seen: a held-out subject must not enter a training set.
     """
     items = in_section(subjects, section, record, "weights")
     if record is None:
@@ -59,29 +58,29 @@ def parents_in(
             f"recipients and donors among the {len(record['subjects'])} subjects that the weights were trained on",
             f"{len(strangers)} of {len(items)} in section {section!r} are not: {named}",
             "dataset_dir or datalist",
-            "give the data and the split of the training (dataset_dir or datalist, split, section)",
+            "pass the datalist of the training: --datalist <output_dir>/datalist.json",
         )
     return items
 
 
 class SubjectWriter(ResultWriter):
-    """Ignite handler that writes each synthesized subject, and knows which are there already.
+    """Ignite handler that writes each synthetic subject and skips those that exist already.
 
     Attach it to an evaluator over :class:`~mrsynth.synthesis.TransplantPairs` whose postprocessing is
-    :class:`~mrsynth.synthesis.RestoreImaged` for the same ``grid``. Nothing written depends on time or place: the
-    same weights, pairs and seed give the same bytes, in one run or in several.
+    :class:`~mrsynth.synthesis.RestoreImaged` for the same ``grid``. The files do not depend on time or folder: the same
+    weights, pairs and seed give the same bytes, in one run or in several.
 
-    The label written is the donor's tumor, or the item's own ``label`` where it brings one.
+    The written label is the item's ``label`` if it has one, and the donor's tumor otherwise.
 
     Args:
-        output_dir: ``synthetic/`` is written below it, nothing elsewhere.
-        record: of the weights, as ``load_weights`` returns it; None where none take part: voxels then are in the
-            recipient's own scale, and a subject descends from its two parents alone.
+        output_dir: ``synthetic/`` is written below it, and nothing elsewhere.
+        record: record of the weights, as ``load_weights`` returns it. None without weights: voxels then are in the
+            recipient's own scale, and a subject descends from its two parents only.
         parents: datalist items of the recipients and donors.
-        settings: of network, grid and transplant.
-        seed: of the pairs.
+        settings: settings of network, grid and transplant.
+        seed: seed of the pairs.
         grid: ``native`` or ``training``.
-        count: subjects that the datalist names.
+        count: number of subjects in the datalist.
 
     Raises:
         UserError: an unknown grid, or a folder that cannot be written.
@@ -100,6 +99,8 @@ class SubjectWriter(ResultWriter):
         self.folder = Path(output_dir).expanduser().absolute() / "synthetic"
         self.record, self.grid, self.count = record or {"subjects": []}, check_grid_name(grid), count
         self.intensities = mapping() if record else own_scale()
+        known = dict((record or {}).get("fingerprints", {}))
+        self.fingerprints = {item["subject"]: item.get("fingerprint") or known.get(item["subject"]) for item in parents}
         self.lineage = {item["subject"]: [item["subject"], *item.get("derived_from", [])] for item in parents}
         recipe = {
             "weights": self.record.get("sha256"),
@@ -111,14 +112,14 @@ class SubjectWriter(ResultWriter):
         self.recipe = Recipe(recipe)
 
     def name(self, number: int) -> str:
-        """Id of a subject: its number, and six digits that differ for other weights, seeds or settings."""
+        """Id of a subject: its number, and six digits that depend on weights, seed and settings."""
         return f"Synthetic_{self.recipe.tag}_{number:05d}"
 
     def complete(self) -> dict[int, int]:
-        """Place in the order of pairs of each subject that is there, by number. What a killed run left is removed.
+        """Place in the order of pairs of each existing subject, by number. Remains of a killed run are removed.
 
         Raises:
-            UserError: the folder holds something else, or subjects made otherwise; or it cannot be written.
+            UserError: the folder holds other files, or subjects with another recipe; or it cannot be written.
         """
         places = {}
         for entry in cleared(self.folder):
@@ -130,7 +131,7 @@ class SubjectWriter(ResultWriter):
         return places
 
     def __call__(self, engine: Engine) -> None:
-        """Write the subjects of the iteration that has just ended."""
+        """Write the subjects of the last iteration."""
         batch: Any = engine.state.batch
         outputs: Any = engine.state.output
         for item, output in zip(batch, outputs, strict=True):
@@ -141,8 +142,8 @@ class SubjectWriter(ResultWriter):
         """Write one subject.
 
         Args:
-            item: of :class:`~mrsynth.synthesis.TransplantPairs`.
-            pred: int16 MetaTensor `(4, X, Y, Z)`, of :class:`~mrsynth.synthesis.RestoreImaged`.
+            item: from :class:`~mrsynth.synthesis.TransplantPairs`.
+            pred: int16 MetaTensor `(4, X, Y, Z)`, from :class:`~mrsynth.synthesis.RestoreImaged`.
 
         Returns:
             Its folder.
@@ -158,7 +159,7 @@ class SubjectWriter(ResultWriter):
         return self.folder / name
 
     def finish(self) -> dict[str, Any]:
-        """Write ``datalist.json`` of the first ``count`` subjects, say what was made, and return the datalist."""
+        """Write ``datalist.json`` of the first ``count`` subjects, log a summary, and return the datalist."""
         items = []
         for number in range(self.count):
             name = self.name(number)
@@ -169,6 +170,11 @@ class SubjectWriter(ResultWriter):
                     "image": [str(self.folder / name / f"{name}_{sequence}.nii.gz") for sequence in SEQUENCES],
                     "label": str(self.folder / name / f"{name}_seg.nii.gz"),
                     "derived_from": self._derived_from(sidecar),
+                    "parent_fingerprints": {
+                        parent: found
+                        for parent in (sidecar["recipient"], sidecar["donor"])
+                        if (found := self.fingerprints.get(parent))
+                    },
                 }
             )
         path, datalist = self.recipe.write_datalist(
@@ -184,8 +190,8 @@ class SubjectWriter(ResultWriter):
 
     def _label(self, item: Mapping[str, Any], voxels: np.ndarray) -> np.ndarray:
         """`(X, Y, Z)` uint8, 0 where the image `(4, X, Y, Z)` is."""
-        laid = "native_label" if self.grid == "native" else "transplanted"
-        label = as_array(item["label" if "label" in item else laid])[0]
+        key = "native_label" if self.grid == "native" else "transplanted"
+        label = as_array(item["label" if "label" in item else key])[0]
         return np.where((voxels != 0).any(axis=0), label, 0).astype(np.uint8)
 
     def _derived_from(self, sidecar: Mapping[str, Any]) -> list[str]:
@@ -220,7 +226,7 @@ class SubjectWriter(ResultWriter):
         return [f"{name}_{kind}.nii.gz" for kind in (*SEQUENCES, "seg")]
 
     def make_bar(self, engine: Engine) -> tqdm:
-        """Of all subjects, those that are there counted as done."""
+        """Number of subjects, including those that exist already."""
         there = self.count - (engine.state.epoch_length or 0)
         return tqdm(total=self.count, initial=there, unit=" subjects", desc="synthesizing", file=sys.stdout)
 
@@ -229,7 +235,7 @@ class SubjectCollector(SubjectWriter):
     """A :class:`SubjectWriter` that keeps the subjects in memory and writes nothing.
 
     Attributes:
-        made: of each subject ``subject`` (id), ``image`` int16 `(4, X, Y, Z)`, ``label`` uint8 `(1, X, Y, Z)`,
+        made: for each subject ``subject`` (id), ``image`` int16 `(4, X, Y, Z)`, ``label`` uint8 `(1, X, Y, Z)`,
             ``derived_from`` (ids) and ``provenance``, the sidecar.
     """
 
@@ -238,7 +244,7 @@ class SubjectCollector(SubjectWriter):
         self.made: list[dict[str, Any]] = []
 
     def complete(self) -> dict[int, int]:
-        """None are there already."""
+        """No subject exists already."""
         return {}
 
     def write(self, item: Mapping[str, Any], pred: torch.Tensor) -> Path:

@@ -1,4 +1,4 @@
-"""How any run is started, watched, saved and resumed: generators and segmenters alike."""
+"""Runs: how generators and segmenters are trained, followed, saved and resumed."""
 
 from mrsynth.training.checkpoint import (
     load_checkpoint,

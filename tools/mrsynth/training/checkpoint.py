@@ -1,4 +1,6 @@
-"""Checkpoints of a whole run, and weights that know whom they saw. Both are read with ``weights_only=True``."""
+"""Checkpoints of a whole run, and weights with a record of their training subjects. Both are read with
+``weights_only=True``.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def save_checkpoint(path: str | os.PathLike, objects: Mapping[str, Any], run: Ma
 
 
 def _write(content: Any, path: Path) -> None:
-    """``torch.save`` such that the same content gives the same bytes: given a name, it would write that name too."""
+    """``torch.save`` without the file's name, so that the same content gives the same bytes."""
     with open(path, "wb") as stream:
         torch.save(content, stream)
 
@@ -151,7 +153,7 @@ def load_weights(network: nn.Module, path: str | os.PathLike, do: str) -> dict[s
     Args:
         network: built without spectral normalization.
         path: a bare state dict, or one under the key ``model``.
-        do: what the user is told to do when there are no weights.
+        do: the error's last part where there are no weights: what to type.
 
     Returns:
         The record of the weights, with ``sha256``.

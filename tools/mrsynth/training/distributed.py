@@ -1,4 +1,4 @@
-"""Distributed runs: what differs when a config is started by torchrun, and nothing when it is not."""
+"""Distributed runs: the process group when a config is started by torchrun; without torchrun nothing changes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Leave the process group, once every rank has come to its end."""
+    """Leave the process group after every rank has finished."""
     if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()

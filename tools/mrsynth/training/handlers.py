@@ -1,4 +1,4 @@
-"""The handlers that make any training a run a person can follow, stop and resume: generators and segmenters alike."""
+"""The handlers of any training, of a generator or a segmenter: progress, validation, pictures, checkpoints, resume."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ class Log:
 
 
 class KeepBest:
-    """Validates, on every rank since metrics gather what all ranks saw, and keeps the best epoch's weights."""
+    """Validates on every rank, since metrics gather from all ranks, and keeps the best epoch's weights."""
 
     def __init__(self, run: Run, network: nn.Module, validator: Any, log: Log) -> None:
         self.run, self.network, self.validator, self.log = run, network, validator, log
@@ -308,7 +308,7 @@ class SaveCheckpoint:
 
 
 class Finish:
-    """Draws the curves, closes the files, lets go of the lock, and says what was made and what to do next."""
+    """Draws the curves, closes the files, releases the lock, and prints what was made and what to type next."""
 
     def __init__(self, run: Run, log: Log, look_for: str = "") -> None:
         self.run, self.log, self.look_for = run, log, look_for
@@ -344,7 +344,7 @@ def diverged(expected: str, engine: Any) -> UserError:
 
 
 def scalars(output: Any) -> dict[str, float]:
-    """The scalars of an iteration's output: a dictionary, or a list of them, of which the first speaks for all."""
+    """The scalars of an iteration's output, which is a dictionary or a list of them (the first is used)."""
     first = output[0] if isinstance(output, list) else output
     return {
         name: float(value)

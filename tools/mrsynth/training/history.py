@@ -38,7 +38,7 @@ class History:
         self.rows.extend((epoch, iteration, k, v) for k, v in values.items() if math.isfinite(v))
 
     def save(self) -> None:
-        """Add what is new to the file.
+        """Append the new values to the file.
 
         Raises:
             UserError: the disk is full.
@@ -51,7 +51,7 @@ class History:
         self.saved = len(self.rows)
 
     def draw(self, path: str | os.PathLike) -> None:
-        """Write one small panel a scalar, its value against the iteration, as a PNG."""
+        """Draw each scalar against the iteration in a small panel of its own, as a PNG."""
         names = sorted({row[2] for row in self.rows})
         if not names:
             return

@@ -1,4 +1,4 @@
-"""The hyper-parameters of a trainer, read off its parts, so that no config has to list them a second time."""
+"""The hyper-parameters of a trainer, read from its parts, so that no config lists them a second time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ VALUES = ("accumulation", "discriminator_weights", "gradient_clip")
 
 
 def hyperparameters(engine: Any) -> dict[str, Any]:
-    """What a resumed run must share beyond its data and networks, as plain values that JSON can hold.
+    """The hyper-parameters that a resumed run must share, as plain values for JSON; its data and weights are compared
+    elsewhere.
 
     Args:
         engine: a trainer with ``objects_to_save()``; read before any state is restored.

@@ -40,7 +40,7 @@ class MontageRow:
 
 
 def tumor_center(label: np.ndarray) -> tuple[int, int, int]:
-    """Voxel through which to look at a label `(X, Y, Z)`: in each axis the slice with the most tumor.
+    """Voxel at which a label `(X, Y, Z)` is shown: along each axis the slice with the most tumor.
 
     Examples:
         >>> import numpy as np
@@ -57,7 +57,7 @@ def tumor_center(label: np.ndarray) -> tuple[int, int, int]:
 
 
 class Picture(Protocol):
-    """What a run shows of its work: something that writes itself as a PNG."""
+    """A picture of a run's results, which can save itself as a PNG."""
 
     def save(self, path: str | os.PathLike, title: str = "") -> np.ndarray:
         """Write the PNG, atomically, and return it as RGB floats `(height, width, 3)`."""
@@ -104,7 +104,9 @@ class Montage:
 def save_mosaic(
     path: str | os.PathLike, mosaic: np.ndarray, columns: Sequence[str], rows: Sequence[str], title: str = ""
 ) -> None:
-    """Write a mosaic `(height, width, 3)` as a PNG pixel by pixel, atomically, its equal columns and rows named."""
+    """Write a mosaic `(height, width, 3)` as a PNG, pixel by pixel and atomically, with titles for its columns and
+    rows.
+    """
     height, width = mosaic.shape[:2]
     figure = Figure(figsize=(width / 100 + 1.6, height / 100 + 0.6), dpi=100)
     FigureCanvasAgg(figure)
@@ -125,7 +127,7 @@ def save_mosaic(
 
 
 def _tile(volume: np.ndarray, row: MontageRow, plane: int, mm_per_pixel: float) -> np.ndarray:
-    """One plane, RGB, nose or vertex up."""
+    """One plane as RGB, with the nose or the vertex at the top."""
     axis = 2 - plane  # axial cuts Z, coronal Y, sagittal X
     gray = upright(np.take(volume, row.center[axis], axis=axis), axis)
     zoom = [s / mm_per_pixel for s in _upright_spacing(row.spacing, axis)]

@@ -66,12 +66,12 @@ class Precision(ShowsParameters):
 
 
 def common(precisions: Sequence[Precision]) -> Precision:
-    """The one of several networks' precisions that a run of them all can take: float32 if any of them needs it."""
+    """The precision for a run of several networks: float32 if one of them needs it."""
     return next((precision for precision in precisions if precision.name == "none"), precisions[0])
 
 
 class PrecisionInferer(ShowsParameters, Inferer):
-    """Another inferer at a chosen precision; the result is float32.
+    """Calls another inferer at a chosen precision; the result is float32.
 
     Args:
         amp: see :class:`Precision`.

@@ -1,4 +1,4 @@
-"""A run: its folders, the settings and subjects that it records, and the lock that keeps a second run out."""
+"""A run: its folders, its record of settings and subjects, and the lock that keeps a second run out."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a checkpoint and the file beside the weights say of the run."""
+        """What a checkpoint and the file beside the weights record of the run."""
         facts = ("bundle", "settings", "hyperparameters", "subjects", "patients", "fingerprints")
         return {name: getattr(self, name) for name in facts}
 
@@ -93,7 +93,7 @@ class Run:
         owner.write_text(str(os.getpid()), encoding="utf-8")
 
     def unlock(self) -> None:
-        """Let another training write here. A killed process lets go of its lock too."""
+        """Release the lock, so that another training may write here. A killed process releases it too."""
         if self.main:
             (self.models / "run.pid").unlink(missing_ok=True)
             self.lock.release()
@@ -145,17 +145,17 @@ def check_writable(folder: str | os.PathLike) -> None:
 
 
 def weights_in(output_dir: str | os.PathLike) -> str:
-    """Where a training in ``output_dir`` leaves its weights."""
+    """Path of the weights that a training writes in ``output_dir``."""
     return str(Path(output_dir) / "models" / WEIGHTS)
 
 
 def train_first(bundle_root: str | os.PathLike, output_dir: str | os.PathLike) -> str:
-    """What to tell a user who has no weights."""
+    """The last part of an error about missing weights: the command that trains them."""
     return "train first: " + command("training", bundle_root, "train.json", output_dir=output_dir)
 
 
 def next_command(bundle_root: str | os.PathLike, options: Mapping[str, Any]) -> str:
-    """What to type after a training: ``synthesize`` for a generator, ``evaluate`` for a segmenter."""
+    """The command to type after a training: ``synthesize`` for a generator, ``evaluate`` for a segmenter."""
     configs = Path(bundle_root) / "configs"
     generates = '"synthesize"' in (configs / "inference.json").read_text(encoding="utf-8")
     run_id, file = ("synthesize", "inference.json") if generates else ("evaluate", "evaluate.json")

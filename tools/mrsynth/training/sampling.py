@@ -27,7 +27,7 @@ from mrsynth.training.distributed import rank, world_size
 
 
 def derived_seed(*parts: int) -> int:
-    """A 32-bit seed from integers, unlike for unlike parts.
+    """A 32-bit seed from integers; different integers give different seeds.
 
     Raises:
         UserError: one of them is negative, or no integer.
@@ -51,9 +51,9 @@ def seed_everything(*parts: int) -> None:
 
 
 class Draw(NamedTuple):
-    """What a sampler asks of a dataset: item ``number`` as epoch ``epoch`` sees it, with a donor or (-1) without.
+    """One draw of a sampler: item ``number`` as epoch ``epoch`` sees it, with a donor, or -1 for none.
 
-    An item that an epoch draws several times is told apart by ``turn``, from 0.
+    ``turn`` numbers the draws of one item within an epoch, from 0.
     """
 
     epoch: int
@@ -82,7 +82,7 @@ class SeededSampler(ShowsParameters, Sampler):
         self.items, self.seed, self.shuffle, self.epoch = items, seed, shuffle, 1
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch, from 1, the next iteration is."""
+        """Set the epoch, from 1, of the next iteration."""
         self.epoch = epoch
 
     def order(self) -> np.ndarray:
@@ -107,7 +107,7 @@ class SeededSampler(ShowsParameters, Sampler):
 
 
 class PairSampler(SeededSampler):
-    """Recipients with donors. Disjoint: each epoch the items are shuffled into pairs (A, B), each item in one.
+    """Recipients with donors. If disjoint, each epoch shuffles the items into pairs (A, B), each item in one pair.
 
     The thesis pairs so: 296 subjects give 148 iterations an epoch (Doncenco 2022, section 2.5). Not disjoint: each
     item is the recipient once, and its donor is the next in the epoch's order.
@@ -146,7 +146,7 @@ class PairSampler(SeededSampler):
 
 
 class PatchSampler(SeededSampler):
-    """Patches of subjects: an epoch is a number of patches, however many subjects there are.
+    """Patches of subjects: the length of an epoch is a number of patches, whatever the number of subjects.
 
     An epoch has ``subepochs``; for each, ``subjects`` are drawn without replacement, and as many patches are taken
     from one as from another (to within one), in random order. That is DeepMedic's scheme; one subepoch over all
@@ -221,7 +221,8 @@ class PatchSampler(SeededSampler):
 
 
 class ClassSampler(SeededSampler):
-    """Each class as often as any other (to within one): rarer ones come several times an epoch (Haarburger 2019).
+    """Draws each class equally often (to within one); items of rarer classes come several times in an epoch (Haarburger
+    2019).
 
     Args:
         classes: of each item, integers from 0.
@@ -268,7 +269,7 @@ CACHE = 1
 
 
 class DiskCache(Dataset):
-    """Preprocessed items kept as files, keyed by the item, its files' sizes and times, and the transforms.
+    """Preprocessed items as files. The key is made of the item, the sizes and times of its files, and the transforms.
 
     MONAI's ``PersistentDataset`` cannot read back MetaTensors with ``weights_only=True``; here a volume is written
     as its tensor and its affine, and read by memory mapping.
@@ -313,7 +314,7 @@ class DiskCache(Dataset):
 
 
 def _describe(value: Any) -> str:
-    """A transform, or a setting of one, in words that are the same in every process."""
+    """A transform, or one of its settings, as text that is the same in every process."""
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(_describe(v) for v in value)}]"
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Training of one network against a truth: what a segmenter's iteration is; all around it is ``run_handlers``."""
+"""Supervised training of a segmenter: one iteration. ``run_handlers`` adds the rest of the run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mrsynth.training.sampling import seed_everything
 
 
 class SegmentationTrainer(SupervisedTrainer):
-    """MONAI's supervised trainer with the house's precision, distribution, seeds, and an end at ``max_iterations``.
+    """MONAI's supervised trainer with mrsynth's precision, distribution and seeds, and an end at ``max_iterations``.
 
     MONAI's own autocasts on CUDA alone and keeps whole predictions as its output. Here ``state.output`` is
     ``[{"loss": float}]``.
@@ -94,7 +94,7 @@ class SegmentationTrainer(SupervisedTrainer):
         return objects if self.scheduler is None else {**objects, "scheduler": self.scheduler}
 
     def run(self) -> None:  # type: ignore[override]
-        """Train to the end; a run that has already got there does nothing."""
+        """Train to the end; a complete run does nothing."""
         if self.state.epoch < self.state.max_epochs:
             super().run()
 

@@ -1,4 +1,4 @@
-"""What every handler that writes a network's results does alike."""
+"""What all handlers share that write a network's results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 
 class ResultWriter(ABC):
-    """Ignite handler that writes after each iteration and shows a progress bar; a subclass says what and how many.
+    """Ignite handler that writes after each iteration and shows a progress bar; a subclass defines what and how many.
 
     Attributes:
         bar: to be updated by one for each result.

@@ -1,4 +1,4 @@
-"""SimpleITK work as MONAI dictionary transforms: loading, grids, intensities, conditions, transplants, writing."""
+"""MONAI dictionary transforms: loading, grids, intensities, conditions, transplants and writing of subjects."""
 
 from mrsynth.transforms.augmentation import AUGMENTATIONS, usual_augmentation
 from mrsynth.transforms.classes import LabelClassesd

@@ -1,4 +1,4 @@
-"""A donor's tumor laid in the recipient's own MRI, voxel by voxel: what a generator must do better than."""
+"""Copy-paste: a donor's tumor in the recipient's own MRI, voxel by voxel; the baseline that a generator must beat."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Volumes(NamedTuple):
 
 
 class CopyPasted(ShowsParameters, Transform):
-    """Lay the tumor of ``donor`` (an item with the same keys) in a recipient's ``image`` and ``label``.
+    """Copy the tumor of ``donor`` (an item with the same keys) into a recipient's ``image`` and ``label``.
 
     Both are replaced: see :func:`copy_paste`. The recipient's own tumor stays where it is, so that ``label`` is the
     union of both. ``donor`` is taken out.
@@ -52,8 +52,8 @@ class CopyPasted(ShowsParameters, Transform):
     Args:
         align: map the donor's brain box onto the recipient's, instead of keeping millimeters.
         edge: softness of the edge in mm; see :func:`soften`.
-        place_key: the donor's label on the recipient's grid where :func:`mrsynth.transforms.transplant` has already
-            laid it there.
+        place_key: the donor's label on the recipient's grid if :func:`mrsynth.transforms.transplant` has put it
+            there already.
     """
 
     def __init__(self, align: bool = True, edge: float = 2.0, place_key: str = "transplanted") -> None:
@@ -70,15 +70,15 @@ class CopyPasted(ShowsParameters, Transform):
                 'call it with {**item, "donor": other}',
             )
         recipient, donor = Volumes.of(item), Volumes.of(item.pop("donor"))
-        laid = as_array(item[self.place_key])[0] if self.place_key in item else None
-        image, label = copy_paste(recipient, donor, self.align, self.edge, laid)
+        transplanted = as_array(item[self.place_key])[0] if self.place_key in item else None
+        image, label = copy_paste(recipient, donor, self.align, self.edge, transplanted)
         item["image"] = MetaTensor(torch.from_numpy(image), meta=dict(item["image"].meta))
         item["label"] = MetaTensor(torch.from_numpy(label[None]), meta=dict(item["label"].meta))
         return item
 
 
 def copy_paste(
-    recipient: Volumes, donor: Volumes, align: bool, edge: float = 2.0, laid: np.ndarray | None = None
+    recipient: Volumes, donor: Volumes, align: bool, edge: float = 2.0, transplanted: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The donor's tumor voxels in the recipient's image.
 
@@ -93,7 +93,7 @@ def copy_paste(
         donor: whose tumor it is.
         align: see :class:`CopyPasted`.
         edge: in mm; 0 for a hard edge.
-        laid: the donor's label on the recipient's grid, `(X, Y, Z)`; computed where None.
+        transplanted: the donor's label on the recipient's grid, `(X, Y, Z)`; computed where None.
 
     Returns:
         Image, float32 `(C, X, Y, Z)` in the recipient's own scale, and the union of both labels, the donor's where
@@ -103,12 +103,12 @@ def copy_paste(
         UserError: a sequence is constant in one of the healthy brains.
     """
     world_map = brain_map(donor.affine, donor.brain, recipient.brain, recipient.affine) if align else None
-    if laid is None:
-        laid, _ = transplant(donor.label, donor.affine, donor.brain, recipient.brain, recipient.affine, align)
+    if transplanted is None:
+        transplanted, _ = transplant(donor.label, donor.affine, donor.brain, recipient.brain, recipient.affine, align)
     image = recipient.image.astype(np.float32)
-    label = np.where(laid > 0, laid, recipient.label).astype(np.uint8)
-    weight = soften(laid > 0, recipient.affine, edge) * recipient.brain
-    weight[(recipient.label > 0) & (laid == 0)] = 0
+    label = np.where(transplanted > 0, transplanted, recipient.label).astype(np.uint8)
+    weight = soften(transplanted > 0, recipient.affine, edge) * recipient.brain
+    weight[(recipient.label > 0) & (transplanted == 0)] = 0
     if not weight.any():
         return image, label
     low, high = bounding_box(weight > 0)
@@ -122,7 +122,7 @@ def copy_paste(
 
     brain = carried(donor.brain)
     # the donor has nothing to give outside its own brain; under its label it always has
-    weight = weight[box] * ((brain > 0.5) | (laid[box] > 0) & (brain > 0))
+    weight = weight[box] * ((brain > 0.5) | (transplanted[box] > 0) & (brain > 0))
     scales = _matching(recipient, donor)
     for channel, (gain, shift) in enumerate(scales):
         tissue = carried(donor.image[channel] * donor.brain) / brain.clip(1e-3)
@@ -194,7 +194,7 @@ def soften(mask: np.ndarray, affine: np.ndarray, millimeters: float) -> np.ndarr
 
 
 def check_millimeters(value: float, name: str) -> None:
-    """Refuse a softness that is no number of 0 or more.
+    """Refuse a width that is not a number of 0 or more.
 
     Raises:
         UserError: as said.

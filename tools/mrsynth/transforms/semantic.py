@@ -121,7 +121,7 @@ def fill_tumor(classes: np.ndarray, brain: np.ndarray, tumor: np.ndarray) -> np.
 
 
 class SemanticLabeld(ShowsParameters, MapTransform):
-    """Semantic label of a tumor label laid on a brain.
+    """Semantic label: the tumor label over the tissue of a brain.
 
     Args:
         keys: tumor labels, `(1, X, Y, Z)`, values 0, 1, 2, 4.
