@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -67,15 +68,50 @@ def summarize(
     Raises:
         UserError: a record lacks a key, appears twice or belongs to no row; two rows have one name and grid.
     """
-    frame = _frame(records, rows, measures)
-    definitions = _definitions(rows, frame)
+    definitions = {row["name"]: row for row in rows}
+    if len(definitions) < len(rows):
+        twice = [name for name in definitions if sum(row["name"] == name for row in rows) > 1]
+        do = "give each row a name of its own"
+        raise UserError("rows of different names", f"{', '.join(twice)} twice", "table", do)
+    grids = {name: grid_name(row.get("grid")) for name, row in definitions.items()}
+    frame = _frame(records, grids, measures)
     regions = sorted(set(frame["region"]), key=lambda region: ([*REGIONS, region].index(region), region))
+    scores = dict(tuple(frame.groupby(["segmenter", "row", "region"])))
+    empty = frame.iloc[:0]
+
+    def line(segmenter: str, name: str) -> dict[str, Any]:
+        """One row of a table."""
+        grid, (other, why) = grids[name], _reference_of(name, definitions, reference)
+        beaten = baseline if baseline != name and grids.get(baseline or "") == grid else None
+        why_not = "is the baseline" if baseline == name else "no baseline row on this grid"
+        cells = {}
+        for region in regions:
+            own, *others = [
+                None if row is None else scores.get((segmenter, row, region), empty) for row in (name, other, beaten)
+            ]
+            cells[region] = {measure: _measure(own, measure, seed) for measure in measures} | {
+                "difference": _against(own, others[0], why, seed),
+                "baseline_difference": _against(own, others[1], why_not, seed),
+            }
+        return {
+            "name": name,
+            "grid": grid,
+            "is_reference": name == reference or why == ITSELF,
+            "is_baseline": name == baseline,
+            "synthetic": bool(_made(definitions[name])["synthetic"]),
+            "reference": other,
+            "reference_grid": grids.get(other) if other else None,
+            "why": why,
+            "published": dict(definitions[name].get("published") or {}),
+            "regions": cells,
+        }
+
     tables = []
-    for segmenter in sorted(set(frame["segmenter"])):
-        here = frame[frame["segmenter"] == segmenter]
-        for grid in dict.fromkeys(grid for _, grid in definitions):
-            if (here["grid"] == grid).any():
-                tables.append(_table(here, segmenter, grid, definitions, regions, reference, baseline, seed, measures))
+    for segmenter, grid in product(sorted(set(frame["segmenter"])), dict.fromkeys(grids.values())):
+        here = frame[(frame["segmenter"] == segmenter) & (frame["row"].map(grids) == grid)]
+        if len(here):
+            lines = [line(segmenter, name) for name in definitions if grids[name] == grid]
+            tables.append(_table(here, segmenter, grid, regions, lines))
     return {
         "reference": reference,
         "baseline": baseline,
@@ -184,24 +220,22 @@ def _made(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"real": row.get("real", 1.0), "synthetic": synthetic, "fine_tune": row.get("fine_tune") or None}
 
 
-def _frame(
-    records: Iterable[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], measures: Sequence[str]
-) -> pd.DataFrame:
+def _frame(records: Iterable[Mapping[str, Any]], grids: Mapping[str, str], measures: Sequence[str]) -> pd.DataFrame:
     """The records as a table, sorted, scores finite or NaN, grids, folds and seeds as text: they tell runs apart."""
     records = list(records)
     for record in records:
         if lacking := [key for key in KEYS if key not in record]:
             do = "remove the evaluation's folder and start again"
             raise UserError(f"records with {', '.join(KEYS)}", f"none of {lacking}", dict(record), do)
-    if strangers := sorted({str(record["row"]) for record in records} - {row["name"] for row in rows}):
-        raise UserError("records of the table's rows", ", ".join(strangers), "records", "add the row to the table")
+        row, grid = record["row"], grid_name(record["grid"])
+        if grids.get(row) != grid:
+            do = "add such a row to the table"
+            raise UserError("records of the table's rows, on their grids", f"{row} on {grid}", "records", do)
     records.sort(key=lambda record: [natural(str(record[key])) for key in KEYS])
     frame = pd.DataFrame(records, columns=[*KEYS, *measures], dtype=object)
-    frame["grid"] = frame["grid"].map(grid_name)
     frame[["fold", "seed", "subject"]] = frame[["fold", "seed", "subject"]].map(str)
-    scores = frame[list(measures)].astype(float)
-    frame[list(measures)] = scores.where(np.isfinite(scores))
     frame = frame.astype(dict.fromkeys(measures, float))
+    frame[list(measures)] = frame[list(measures)].where(np.isfinite(frame[list(measures)]))
     if (twice := frame.duplicated(list(KEYS))).any():
         found = f"{int(twice.sum())} more than one; the first: {frame[twice].iloc[0][list(KEYS)].to_dict()}"
         expected = "one record a row, grid, segmenter, fold, seed, subject and region"
@@ -209,110 +243,51 @@ def _frame(
     return frame
 
 
-def _definitions(rows: Sequence[Mapping[str, Any]], frame: pd.DataFrame) -> dict[tuple[str, str], Mapping[str, Any]]:
-    """Row definitions by name and grid, in table order; one that names no grid has its records', else everybody's."""
-    found: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for row in rows:
-        name, grid = row["name"], row.get("grid")
-        seen = set(frame[frame["row"] == name]["grid"]) or set(frame["grid"])
-        for own in [grid_name(grid)] if grid else sorted(seen):
-            if (name, own) in found:
-                do = "give each row a name of its own"
-                raise UserError("rows that differ in name or grid", f"{name} twice", "table", do)
-            found[name, own] = row
-    if strays := set(zip(frame["row"], frame["grid"], strict=True)) - set(found):
-        name, grid = min(strays, key=str)
-        do = "add such a row to the table"
-        raise UserError("records on the grid of their row", f"{name} on {grid}", "records", do)
-    return found
-
-
 def _reference_of(
-    key: tuple[str, str], definitions: Mapping[tuple[str, str], Mapping[str, Any]], reference: str
-) -> tuple[tuple[str, str] | None, str | None]:
-    """Key of the row that the row ``key`` is compared with; or None, and why."""
-    (name, grid), row = key, definitions[key]
+    name: str, definitions: Mapping[str, Mapping[str, Any]], reference: str
+) -> tuple[str | None, str | None]:
+    """The row that the row ``name`` is compared with; or None, and why."""
+    row = definitions[name]
     own = row.get("reference")
     if own is not None and own != name:
-        named = sorted((k for k in definitions if k[0] == own), key=lambda k: k[1] != grid)  # the same grid first
-        return (named[0], None) if named else (None, f"its reference {own} is not in the table")
-    chosen = [k for k in definitions if k[0] == reference]
-    if not chosen:
+        return (own, None) if own in definitions else (None, f"its reference {own} is not in the table")
+    if reference not in definitions:
         return None, f"the reference {reference} is not in the table"
-    model = definitions[chosen[0]]
+    model, grid = definitions[reference], grid_name(row.get("grid"))
     twins = [
-        k
-        for k, other in definitions.items()
-        if k[1] == grid
+        other_name
+        for other_name, other in definitions.items()
+        if grid_name(other.get("grid")) == grid
         and other.get("augmentation", "none") == row.get("augmentation", "none")
         and other.get("reference") in (None, reference)
         and is_reference_of(other, model)
     ]
-    same = [k for k in chosen if k[1] == grid]
+    same = [reference] if grid_name(model.get("grid")) == grid else []
     # a twin, which has no better twin than itself, is compared with the study's reference, if that is on the same grid
-    candidates = (*same, *twins) if key in twins else (*twins, *same)
+    candidates = (*same, *twins) if name in twins else (*twins, *same)
     if not candidates:
         return None, f"no reference row on grid {grid}"
-    return (None, ITSELF) if candidates[0] == key else (candidates[0], None)
+    return (None, ITSELF) if candidates[0] == name else (candidates[0], None)
 
 
 def _table(
-    frame: pd.DataFrame,
-    segmenter: str,
-    grid: str,
-    definitions: Mapping[tuple[str, str], Mapping[str, Any]],
-    regions: Sequence[str],
-    reference: str,
-    baseline: str | None,
-    seed: int,
-    measures: Sequence[str],
+    frame: pd.DataFrame, segmenter: str, grid: str, regions: list[str], lines: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Everything about one segmenter on one grid; ``frame`` holds the segmenter's records on all grids."""
-    scores = dict(tuple(frame.groupby(["row", "grid", "region"])))
-    empty = frame.iloc[:0]
-    lines: list[dict[str, Any]] = []
-    for key, row in definitions.items():
-        if key[1] != grid:
-            continue
-        other, why = _reference_of(key, definitions, reference)
-        beaten = None if baseline in (None, key[0]) or (baseline, grid) not in definitions else (baseline, grid)
-        why_not = "is the baseline" if baseline == key[0] else "no baseline row on this grid"
-        cells = {}
-        for region in regions:
-            own = scores.get((*key, region), empty)
-            cell: dict[str, Any] = {measure: _measure(own, measure, seed) for measure in measures}
-            cell["difference"] = _against(own, other and scores.get((*other, region), empty), why, seed)
-            cell["baseline_difference"] = _against(own, beaten and scores.get((*beaten, region), empty), why_not, seed)
-            cells[region] = cell
-        lines.append(
-            {
-                "name": key[0],
-                "grid": grid,
-                "is_reference": key[0] == reference or why == ITSELF,
-                "is_baseline": key[0] == baseline,
-                "synthetic": bool(_made(row)["synthetic"]),
-                "reference": other and other[0],
-                "reference_grid": other and other[1],
-                "why": why,
-                "published": dict(row.get("published") or {}),
-                "regions": cells,
-            }
-        )
+    """The rows of one segmenter on one grid, their p corrected."""
     comparisons = {}
     for kind in ("difference", "baseline_difference"):
         family = [line["regions"][region][kind] for line in lines for region in regions]
         for difference, corrected in zip(family, holm([d["p"] for d in family]), strict=True):
             difference["p_holm"] = corrected
         comparisons[kind] = sum(d["p"] is not None for d in family)
-    here = frame[frame["grid"] == grid]
-    subjects = sorted(set(here["subject"]))
+    subjects = sorted(set(frame["subject"]))
     return {
         "segmenter": segmenter,
         "grid": grid,
-        "regions": list(regions),
+        "regions": regions,
         "subjects": subjects,
-        "folds": sorted(set(here["fold"]), key=natural),
-        "seeds": sorted(set(here["seed"]), key=natural),
+        "folds": sorted(set(frame["fold"]), key=natural),
+        "seeds": sorted(set(frame["seed"]), key=natural),
         "comparisons": comparisons,
         "smallest_p": smallest_p(len(subjects)),
         "rows": lines,
