@@ -69,6 +69,10 @@ def test_a_study_killed_on_slurm_goes_on_and_finds_the_scores_of_one_on_this_mac
     training = bundles / "study" / ROW / "train"
     wait_for((training / "models" / "checkpoint.json").is_file, 120)
     assert len(jobs()) == 2
+    commands = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert "distributed.cli.dask_worker tls://" in commands and "distributed.cli.dask_worker tcp://127" not in commands
+    keys = list((bundles / "study" / "slurm").glob(".dask-jobqueue.worker.*"))
+    assert keys and all(key.stat().st_mode & 0o077 == 0 for key in keys), "keys that others can read"
     pid = json.loads((training / "step.json").read_text())["pid"]
     process.send_signal(signal.SIGKILL)
     process.communicate()

@@ -21,14 +21,8 @@ from mrsynth.versions import versions
 
 @dataclass
 class Collected:
-    """Scores of a study's rows.
-
-    Attributes:
-        rows: names of the rows in the report.
-        records: one a row, segmenter, fold, seed, test subject and region; see :mod:`mrsynth.study.statistics`.
-        pictures: PNG files by (row, segmenter, fold, seed, subject).
-        failed: cells whose scores cannot be read, as :func:`failures` gives those that have none.
-    """
+    """Rows in the report, their records (see :mod:`mrsynth.study.statistics`), PNG files by (row, segmenter, fold, seed,
+    subject), and the cells whose scores cannot be read, as :func:`failures` gives those that have none."""
 
     rows: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -37,14 +31,7 @@ class Collected:
 
 
 def collect(table: Sequence[Row], wanted: Iterable[str], steps: Iterable[Step], folds: Sequence[Fold]) -> Collected:
-    """Scores of the rows that are wanted, and of those others that are complete.
-
-    Args:
-        table: all rows.
-        wanted: names of the rows of this run.
-        steps: of all rows.
-        folds: of the study.
-    """
+    """Scores of the rows that are ``wanted``, and of those others that are complete; ``steps`` are those of all rows."""
     found, wanted = Collected(), set(wanted)
     tested = {fold.number: fold.ids("test") for fold in folds}
     judged = [(step, step.part) for step in steps if step.part and step.run[0] == "evaluate"]

@@ -102,11 +102,7 @@ Definition = TypeVar("Definition", Generator, Segmenter, Grid)
 
 
 def check_definition(kind: str, content: Any, where: str) -> None:
-    """Refuse what the schema of its kind in ``definitions.json`` does not allow.
-
-    Raises:
-        UserError: naming the key.
-    """
+    """Refuse what the schema of its kind in ``definitions.json`` does not allow."""
     validator = Draft202012Validator({**SCHEMA, "$ref": f"#/$defs/{kind}"})
     if error := best_match(validator.iter_errors(mrsynth.settings.plain(content))):
         expected = error.schema.get("expected") or in_words(error.schema)
@@ -254,11 +250,7 @@ def parse_rows(
 
 
 def select(rows: Sequence[Row], wanted: Sequence[str] | str | None) -> list[Row]:
-    """The rows named in ``wanted``, in the table's order; all where it is None.
-
-    Raises:
-        UserError: a name that is not in the table.
-    """
+    """The rows named in ``wanted``, in the table's order; all where it is None. Refuse a name that is not there."""
     known = [row.name for row in rows]
     names = known if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
     if not names or (unknown := [name for name in names if name not in known]):

@@ -270,12 +270,10 @@ def skipped(needs: Mapping[str, Outcome | None]) -> Outcome | None:
 
 @contextmanager
 def start_cluster(options: Mapping[str, Any] | None, workers: int, logs: Path) -> Iterator[Any]:
-    """A Dask cluster of ``workers`` that each run one step at a time: threads of this process, or jobs of Slurm.
+    """A Dask cluster of ``workers`` that each run one step at a time.
 
-    Args:
-        options: arguments of ``dask_jobqueue.SLURMCluster``; None for threads of this process.
-        workers: their number.
-        logs: folder of the jobs' output, unless ``options`` name another ``log_directory``.
+    They are threads of this process or, with ``options`` for ``dask_jobqueue.SLURMCluster``, jobs of Slurm with their
+    output in ``logs``.
     """
     _STOPPING.clear()
     with ExitStack() as stack:
@@ -295,13 +293,21 @@ def start_cluster(options: Mapping[str, Any] | None, workers: int, logs: Path) -
             )
             return
         try:
+            import cryptography  # noqa: F401
             from dask_jobqueue import SLURMCluster
         except ImportError as error:
-            expected, do = "dask_jobqueue, which submits jobs to Slurm", "pip install 'mrsynth[slurm]'"
+            expected, do = "dask_jobqueue and cryptography, for jobs of Slurm", "pip install 'mrsynth[slurm]'"
             raise UserError(expected, "not installed", "cluster", do) from error
-        extra = ["--resources", "step=1", *options.get("worker_extra_args", [])]
-        given = {"cores": 1, "processes": 1, "nanny": False, "memory": "4GB", "log_directory": str(logs), **options}
-        given["worker_extra_args"] = extra
+        logs.mkdir(parents=True, exist_ok=True)
+        given: dict[str, Any] = {
+            "cores": 1,
+            "processes": 1,
+            "nanny": False,
+            "memory": "4GB",
+            "log_directory": str(logs),
+        }
+        given |= {"security": True, "shared_temp_directory": str(logs), **options}  # no other user can send it work
+        given["worker_extra_args"] = ["--resources", "step=1", *options.get("worker_extra_args", [])]
         # the worker takes the place of the job's shell, so that what Slurm sends to the job reaches it
         given["python"] = f"exec {options.get('python', sys.executable)}"
         try:

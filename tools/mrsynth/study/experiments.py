@@ -82,11 +82,7 @@ class Experiments:
         self.table = [entry for entry in table if entry["name"] in wanted]
 
     def steps(self) -> list[Step]:
-        """Training, evaluation and images of each experiment.
-
-        Raises:
-            UserError: a config that is not there.
-        """
+        """Training, evaluation and images of each experiment."""
         steps = []
         for entry in self.table:
             name, training = entry["name"], {**self.options, **entry.get("options", {})}
@@ -102,11 +98,7 @@ class Experiments:
         return steps
 
     def run(self) -> list[dict[str, Any]]:
-        """Run what is not complete, write sheet and table, and return the table's rows.
-
-        Raises:
-            UserError: a folder of other experiments, or all failed.
-        """
+        """Run what is not complete, write sheet and table, and return the table's rows."""
         check_writable(self.folder)
         steps = self.steps()
         refuse_other_definition(steps)

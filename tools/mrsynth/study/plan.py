@@ -40,16 +40,7 @@ SCORES = "evaluation/per_subject.csv"
 
 @dataclass(frozen=True)
 class Plan:
-    """A study, and the steps that it consists of.
-
-    Attributes:
-        folder: of the study.
-        rows: those wanted.
-        segmenters, generators, grids: definitions by name.
-        folds: the splits.
-        seeds: of the segmenters' trainings.
-        max_iterations: optimization steps of each segmenter's training, the same in every row.
-    """
+    """A study, and the steps that it consists of; arguments as :class:`mrsynth.study.Study` has them, definitions parsed."""
 
     folder: Path
     rows: Sequence[Row]
@@ -80,11 +71,7 @@ class Plan:
         return list(made.values())
 
     def synthetic_sets(self, fold: Fold) -> dict[tuple[str, str | None], int]:
-        """Number of subjects by (generator, grid) that the fold's rows need.
-
-        Raises:
-            UserError: more subjects than there are ordered pairs of training subjects.
-        """
+        """Number of subjects by (generator, grid) that the fold's rows need; refuse more than ordered pairs give."""
         n = len(fold.parts["training"])
         counts: dict[tuple[str, str | None], int] = {}
         for row in self.rows:
@@ -219,11 +206,7 @@ class Plan:
         return [*steps, judge]
 
     def last_iterations(self, row: Row) -> int:
-        """Optimization steps of the row's fine-tuning; 0 where it has none.
-
-        Raises:
-            UserError: so few steps in all that the fine-tuning, or what goes before, would have none.
-        """
+        """Optimization steps of the row's fine-tuning, 0 without one; refuse a share that is none of the steps, or all."""
         if row.fine_tune is None:
             return 0
         last = round(self.max_iterations * row.fine_tune.steps)

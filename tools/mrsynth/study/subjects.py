@@ -122,12 +122,7 @@ def make_folds(
 
 
 def check_regions(folds: Sequence[Fold]) -> None:
-    """Read all labels; refuse a training or test part in which a region has no voxel at all.
-
-    Raises:
-        UserError: naming the region, the part and the fold, a label that cannot be read, or one with values that its
-            map does not hold.
-    """
+    """Read all labels; refuse a training or test part in which a region has no voxel, and labels that do not fit."""
     items = {item["subject"]: item for fold in folds for part in fold.parts.values() for item in part}
     with ThreadPoolExecutor(2) as pool:
         present = dict(zip(items, pool.map(_regions_of, items.values()), strict=True))
@@ -154,9 +149,6 @@ def write_fold(path: Path, fold: Fold) -> None:
     """Write the fold's datalist; where there is one already it must divide the same subjects alike.
 
     One that names files which are not there, on a machine that has the data elsewhere, is written anew.
-
-    Raises:
-        UserError: the folder was begun with another split.
     """
     refuse_other_fold(path, fold)
     try:
@@ -257,11 +249,7 @@ def synthetic_subjects(datalist: Path, fold: Fold, count: int) -> list[Item]:
 
 
 def refuse_foreign_weights(weights: Path, fold: Fold) -> None:
-    """Refuse a generator that was trained on others than the fold's training subjects, or does not say on whom.
-
-    Raises:
-        Leak: naming them.
-    """
+    """Refuse a generator that was trained on others than the fold's training subjects, or does not say on whom."""
     seen = record_of(weights).get("subjects")
     if not seen:
         expected, beside = "weights that say on which subjects they were trained", weights.with_suffix(".json")
