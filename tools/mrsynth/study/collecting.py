@@ -13,7 +13,7 @@ from mrsynth.errors import UserError
 from mrsynth.study.definitions import Row
 from mrsynth.study.engine import Outcome, say
 from mrsynth.study.plan import SCORES
-from mrsynth.study.scores import read_scores
+from mrsynth.study.statistics import read_scores
 from mrsynth.study.steps import Step
 from mrsynth.study.subjects import Fold
 from mrsynth.versions import versions
@@ -21,8 +21,8 @@ from mrsynth.versions import versions
 
 @dataclass
 class Collected:
-    """Rows in the report, their records (see :mod:`mrsynth.study.statistics`), PNG files by (row, segmenter, fold, seed,
-    subject), and the cells whose scores cannot be read, as :func:`failures` gives those that have none."""
+    """Rows in the report, their records (see :mod:`mrsynth.study.statistics`), PNG files by (row, segmenter, fold,
+    seed, subject), and the cells whose scores cannot be read, as :func:`failures` gives those that have none."""
 
     rows: list[str] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -31,7 +31,7 @@ class Collected:
 
 
 def collect(table: Sequence[Row], wanted: Iterable[str], steps: Iterable[Step], folds: Sequence[Fold]) -> Collected:
-    """Scores of the rows that are ``wanted``, and of those others that are complete; ``steps`` are those of all rows."""
+    """Scores of the rows that are ``wanted``, and of those others that are complete, from the steps of all rows."""
     found, wanted = Collected(), set(wanted)
     tested = {fold.number: fold.ids("test") for fold in folds}
     judged = [(step, step.part) for step in steps if step.part and step.run[0] == "evaluate"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from mrsynth.errors import UserError
 from mrsynth.study.definitions import FineTune, Generator, Grid, Row, Segmenter, check_options, setting, slug, sources
-from mrsynth.study.scores import read_scores
+from mrsynth.study.statistics import read_scores
 from mrsynth.study.steps import Part, Step, fingerprint, literal, plain
 from mrsynth.study.subjects import (
     Fold,
@@ -40,7 +40,7 @@ SCORES = "evaluation/per_subject.csv"
 
 @dataclass(frozen=True)
 class Plan:
-    """A study, and the steps that it consists of; arguments as :class:`mrsynth.study.Study` has them, definitions parsed."""
+    """A study, and the steps that it consists of; its parts are those of :class:`mrsynth.study.Study`."""
 
     folder: Path
     rows: Sequence[Row]
@@ -206,7 +206,7 @@ class Plan:
         return [*steps, judge]
 
     def last_iterations(self, row: Row) -> int:
-        """Optimization steps of the row's fine-tuning, 0 without one; refuse a share that is none of the steps, or all."""
+        """Optimization steps of the row's fine-tuning, 0 without one; refuse a share that is no step, or all steps."""
         if row.fine_tune is None:
             return 0
         last = round(self.max_iterations * row.fine_tune.steps)
