@@ -55,7 +55,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Generator:
+class GeneratorDefinition:
     """How synthetic subjects are made."""
 
     name: str
@@ -68,7 +68,7 @@ class Generator:
 
 
 @dataclass(frozen=True)
-class Segmenter:
+class SegmenterDefinition:
     """What judges a training set."""
 
     name: str
@@ -80,7 +80,7 @@ class Segmenter:
 
 
 @dataclass(frozen=True)
-class Grid:
+class GridDefinition:
     """The voxels on which a row's segmenters work."""
 
     name: str
@@ -98,7 +98,7 @@ class Grid:
         return f"{voxels} voxels{crop}; scored on " + (f"the {scored} grid" if scored else "the evaluation's own grid")
 
 
-Definition = TypeVar("Definition", Generator, Segmenter, Grid)
+Definition = TypeVar("Definition", GeneratorDefinition, SegmenterDefinition, GridDefinition)
 
 
 def check_definition(kind: str, content: Any, where: str) -> None:
@@ -114,14 +114,14 @@ def parse(kind: type[Definition], given: Mapping[str, Mapping[str, Any]], root: 
     """Definitions by name.
 
     Args:
-        kind: ``Generator``, ``Segmenter`` or ``Grid``.
+        kind: ``GeneratorDefinition``, ``SegmenterDefinition`` or ``GridDefinition``.
         given: as in the config; bundles relative to ``root``.
         root: the folder above ``bundles``.
 
     Raises:
         UserError: see :func:`check_definition`; or two names that give one folder.
     """
-    word = kind.__name__.lower()
+    word = kind.__name__.removesuffix("Definition").lower()
     made: dict[str, Definition] = {}
     for name, content in (given or {}).items():
         check_definition(word, content, f"{word}s: {name}")
@@ -139,7 +139,7 @@ def _without_null(content: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
-def check_weights_of(generators: Mapping[str, Generator]) -> None:
+def check_weights_of(generators: Mapping[str, GeneratorDefinition]) -> None:
     """Refuse a generator that takes its weights from one that has none of its own, or is not there."""
     trained = sorted(name for name, g in generators.items() if g.train is not None and g.weights_of is None)
     for name, generator in generators.items():
@@ -152,9 +152,9 @@ def check_weights_of(generators: Mapping[str, Generator]) -> None:
             )
 
 
-def check_bundle(part: Generator | Segmenter) -> None:
+def check_bundle(part: GeneratorDefinition | SegmenterDefinition) -> None:
     """Refuse a bundle that is not there, or lacks a config that the study runs."""
-    where = f"{type(part).__name__.lower()} {part.name}"
+    where = f"{type(part).__name__.removesuffix('Definition').lower()} {part.name}"
     if not part.bundle.is_dir():
         do = "set its 'bundle' to a folder that is there"
         raise UserError("the folder of a bundle", f"no folder {part.bundle}", where, do)
@@ -164,10 +164,10 @@ def check_bundle(part: Generator | Segmenter) -> None:
             raise UserError(f"a bundle with configs/{config.name}", "no such file", config, do)
 
 
-def config_files(part: Generator | Segmenter) -> list[Path]:
+def config_files(part: GeneratorDefinition | SegmenterDefinition) -> list[Path]:
     """All configs of the bundle that the study runs; a generator with another's weights is not trained."""
-    train, last = part.train, part.evaluate if isinstance(part, Segmenter) else part.inference
-    if isinstance(part, Generator) and part.weights_of is not None:
+    train, last = part.train, part.evaluate if isinstance(part, SegmenterDefinition) else part.inference
+    if isinstance(part, GeneratorDefinition) and part.weights_of is not None:
         train = None
     return [part.bundle / "configs" / name for name in (*(train or ()), *last)]
 
@@ -206,14 +206,16 @@ def _outermost(key: str) -> str:
     return re.split("#|::", key.lstrip("+~"))[0]
 
 
-def setting(part: Generator | Segmenter, name: str) -> Any:
+def setting(part: GeneratorDefinition | SegmenterDefinition, name: str) -> Any:
     """Value of a plain setting of the part's training: of its options, else of the last config that has it."""
     configs = [str(part.bundle / "configs" / config) for config in part.train or ()]
     return part.options.get(name, ConfigParser.load_config_files(configs).get(name))
 
 
 def parse_rows(
-    table: Sequence[Mapping[str, Any]], generators: Mapping[str, Generator], grids: Mapping[str, Grid]
+    table: Sequence[Mapping[str, Any]],
+    generators: Mapping[str, GeneratorDefinition],
+    grids: Mapping[str, GridDefinition],
 ) -> list[Row]:
     """The rows of the table.
 

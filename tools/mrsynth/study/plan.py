@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from mrsynth.errors import UserError
-from mrsynth.study.definitions import FineTune, Generator, Grid, Row, Segmenter, check_options, setting, slug, sources
+from mrsynth.study.definitions import (
+    FineTune,
+    GeneratorDefinition,
+    GridDefinition,
+    Row,
+    SegmenterDefinition,
+    check_options,
+    setting,
+    slug,
+    sources,
+)
 from mrsynth.study.statistics import read_scores
 from mrsynth.study.steps import Part, Step, fingerprint, literal, plain
 from mrsynth.study.subjects import (
@@ -44,9 +54,9 @@ class Plan:
 
     folder: Path
     rows: Sequence[Row]
-    segmenters: Mapping[str, Segmenter]
-    generators: Mapping[str, Generator]
-    grids: Mapping[str, Grid]
+    segmenters: Mapping[str, SegmenterDefinition]
+    generators: Mapping[str, GeneratorDefinition]
+    grids: Mapping[str, GridDefinition]
     folds: Sequence[Fold]
     seeds: Sequence[int]
     max_iterations: int
@@ -99,7 +109,7 @@ class Plan:
         """Where all of a row's trainings are."""
         return self.folder / "rows" / row.slug
 
-    def train_generator(self, generator: Generator, fold: Fold) -> Step | None:
+    def train_generator(self, generator: GeneratorDefinition, fold: Fold) -> Step | None:
         """The training of the generator's weights; None for one that has nothing to train."""
         if generator.weights_of is not None:
             generator = self.generators[generator.weights_of]
@@ -121,7 +131,9 @@ class Plan:
             after=partial(refuse_foreign_weights, folder / WEIGHTS, fold),
         )
 
-    def synthesize(self, generator: Generator, grid: str | None, fold: Fold, count: int, training: Step | None) -> Step:
+    def synthesize(
+        self, generator: GeneratorDefinition, grid: str | None, fold: Fold, count: int, training: Step | None
+    ) -> Step:
         """The making of a fold's synthetic subjects on a grid."""
         kind = f"synthesize with {generator.name}" + (f" on {grid}" if grid else "")
         folder, datalist = self._synthetic_folder(fold, generator.name, grid), self.fold_datalist(fold)
@@ -143,12 +155,14 @@ class Plan:
         # the number is no part of the definition: more of the same is as good
         return replace(step, options={**step.options, "count": count})
 
-    def cell(self, row: Row, segmenter: Segmenter, fold: Fold, seed: int, made: Mapping[str, Step]) -> list[Step]:
+    def cell(
+        self, row: Row, segmenter: SegmenterDefinition, fold: Fold, seed: int, made: Mapping[str, Step]
+    ) -> list[Step]:
         """A segmenter's training on a row, its fine-tuning, and its evaluation."""
         name = f"{row.name} / {segmenter.name} / fold {fold.number} / seed {seed}"
         folder = self.row_folder(row) / slug(segmenter.name) / f"fold_{fold.number}" / f"seed_{seed}"
         part = Part(row.name, segmenter.name, fold.number, seed)
-        grid = self.grids[row.grid] if row.grid else Grid("")
+        grid = self.grids[row.grid] if row.grid else GridDefinition("")
         kind = segmenter.name + (f" on {row.grid}" if row.grid else "")
         sets = {g: self._synthetic_folder(fold, g, row.grid) / SYNTHETIC for g in row.synthetic}
         makers = tuple(step for step in made.values() if step.folder / SYNTHETIC in sets.values())
@@ -225,7 +239,7 @@ class Plan:
         name: str,
         kind: str,
         folder: Path,
-        run: tuple[str, Generator | Segmenter, Sequence[str]],
+        run: tuple[str, GeneratorDefinition | SegmenterDefinition, Sequence[str]],
         options: Mapping[str, Any],
         data: Mapping[str, Any],
         needs: Sequence[Step] = (),

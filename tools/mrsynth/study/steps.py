@@ -17,7 +17,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,11 +82,11 @@ class Step:
     part: Part | None = None
     before: Callable[[], object] | None = None
     after: Callable[[], object] | None = None
-    key: str = field(init=False, default="")
 
-    def __post_init__(self) -> None:
-        content = json.dumps(plain(self.definition), sort_keys=True)
-        object.__setattr__(self, "key", hashlib.sha256(content.encode()).hexdigest()[:16])
+    @cached_property
+    def key(self) -> str:
+        """Short hash of the definition."""
+        return hashlib.sha256(json.dumps(plain(self.definition), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def command(self) -> tuple[str, ...]:

@@ -18,10 +18,10 @@ from mrsynth.errors import UserError
 from mrsynth.files import write_json
 from mrsynth.study.collecting import collect, failures, provenance
 from mrsynth.study.definitions import (
-    Generator,
-    Grid,
+    GeneratorDefinition,
+    GridDefinition,
     Row,
-    Segmenter,
+    SegmenterDefinition,
     check_bundle,
     check_definition,
     check_weights_of,
@@ -52,11 +52,11 @@ class Study:
     Args:
         output_dir: the study's folder. A study that was stopped goes on in it; no step that is complete is done again.
         table: row definitions (:class:`~mrsynth.study.definitions.Row`).
-        generators: definitions by name (:class:`~mrsynth.study.definitions.Generator`).
-        segmenters: definitions by name (:class:`~mrsynth.study.definitions.Segmenter`).
+        generators: definitions by name (:class:`~mrsynth.study.definitions.GeneratorDefinition`).
+        segmenters: definitions by name (:class:`~mrsynth.study.definitions.SegmenterDefinition`).
         root: the folder that relative bundles start from.
         max_iterations: optimization steps of each segmenter's training, the same in every row.
-        grids: definitions by name (:class:`~mrsynth.study.definitions.Grid`).
+        grids: definitions by name (:class:`~mrsynth.study.definitions.GridDefinition`).
         dataset_dir: real subjects, as published.
         datalist: real subjects, divided; goes before ``dataset_dir``.
         split: ``seed``, ``validation``, ``test`` of the split.
@@ -114,10 +114,10 @@ class Study:
         self.cluster, self.dry_run, self.probe = cluster, dry_run, probe
         self.program = tuple(program)
         base = Path(root).expanduser().absolute()
-        self.generators = parse(Generator, generators, base)
+        self.generators = parse(GeneratorDefinition, generators, base)
         check_weights_of(self.generators)
-        self.segmenters = parse(Segmenter, segmenters, base)
-        self.grids = parse(Grid, grids or {}, base)
+        self.segmenters = parse(SegmenterDefinition, segmenters, base)
+        self.grids = parse(GridDefinition, grids or {}, base)
         self.table = parse_rows(table, self.generators, self.grids)
         self.given_rows = {row["name"]: dict(row) for row in table}
         self.rows = select(self.table, rows)
