@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.study.test_engine import ROW, alive, as_program, results, wait_for
@@ -27,11 +30,16 @@ pytestmark = [
 def slurm(tmp_path_factory, monkeypatch):
     """A Slurm of one node."""
     folder = tmp_path_factory.mktemp("slurm")
-    subprocess.run([SCRIPT, "start", folder], check=True, timeout=60)
-    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-    yield folder
-    subprocess.run(["scancel", "--user", str(os.getuid())], check=False)
-    subprocess.run([SCRIPT, "stop", folder], check=True, timeout=60)
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        ports = {"SLURMCTLD_PORT": str(one.getsockname()[1]), "SLURMD_PORT": str(two.getsockname()[1])}
+    try:
+        subprocess.run([SCRIPT, "start", folder], check=True, timeout=60, env={**os.environ, **ports})
+        monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        yield folder
+    finally:
+        subprocess.run([SCRIPT, "stop", folder], check=True, timeout=90)
 
 
 def jobs() -> list[str]:
@@ -39,10 +47,22 @@ def jobs() -> list[str]:
     return subprocess.run(["squeue", "--noheader", "--format=%i"], capture_output=True, text=True).stdout.split()
 
 
+def workers() -> list[int]:
+    """Processes of Dask workers that this Slurm has started, in jobs that may have ended."""
+    conf = os.fsencode(f"SLURM_CONF={os.environ['SLURM_CONF']}")
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        with contextlib.suppress(OSError, psutil.Error):
+            environ = Path(f"/proc/{process.pid}/environ").read_bytes()
+            if "distributed.cli.dask_worker" in (process.info["cmdline"] or []) and conf in environ:
+                found.append(process.pid)
+    return found
+
+
 def test_a_study_killed_on_slurm_goes_on_and_finds_the_scores_of_one_on_this_machine(
     slurm, settings, study, bundles, tmp_path
 ):
-    cluster = {"memory": "1GB", "walltime": "00:10:00", "death_timeout": 3}
+    cluster = {"memory": "1GB", "walltime": "00:10:00"}
     copy = {"name": "Copy", "real": 0, "synthetic": {"copy_paste": 1}}
     changes = {"table": [{"name": "Real", "options": {"sleep": 0.5}}, copy], "baseline": None, "max_iterations": 20}
     process = as_program(settings(**changes, cluster=cluster), tmp_path / "study.json")
@@ -58,7 +78,7 @@ def test_a_study_killed_on_slurm_goes_on_and_finds_the_scores_of_one_on_this_mac
     process = as_program(settings(**changes, cluster=cluster), tmp_path / "study.json")
     said, _ = process.communicate(timeout=240)
     assert process.returncode == 0, said
-    assert not jobs()
+    wait_for(lambda: not jobs() and not workers(), 30)
     log = (training / "log.txt").read_text()
     assert log.count("starting after iteration 0\n") == 1 and log.count("starting after") == 2
     assert list((bundles / "study" / "slurm").iterdir())

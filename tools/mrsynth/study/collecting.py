@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,9 +64,8 @@ def collect(table: Sequence[Row], wanted: Iterable[str], steps: Iterable[Step], 
                 found.failed.append({**cell, "log": str(step.log), "tail": str(error)})
                 continue
             found.records += [{**cell, "grid": row.grid, **score} for score in scores]
-            for path in sorted((step.folder / SCORES).with_name("pictures").glob("*.png")):
-                key = (*cell.values(), path.stem)
-                found.pictures[key] = path
+            pictures = sorted((step.folder / SCORES).with_name("pictures").glob("*.png"))
+            found.pictures |= {(*cell.values(), path.stem): path for path in pictures}
     return found
 
 
@@ -76,14 +76,12 @@ def cell_of(step: Step) -> dict[str, Any]:
 
 def failures(steps: Iterable[Step], outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
     """Cells of the study that have no scores, each with the log of the step that failed and its last lines."""
-    by_name = {step.name: step for step in steps}
-    found = []
+    by_name, found = {step.name: step for step in steps}, []
     for step in by_name.values():
         outcome = outcomes.get(step.name)
-        if outcome is None or step.run[0] != "evaluate" or outcome.status not in ("failed", "skipped"):
-            continue
-        cause = by_name[outcome.cause] if outcome.cause else step
-        found.append({**cell_of(step), "log": str(cause.log), "tail": outcomes[cause.name].reason})
+        if outcome is not None and step.run[0] == "evaluate" and outcome.status in ("failed", "skipped"):
+            cause = by_name[outcome.cause or step.name]
+            found.append({**cell_of(step), "log": str(cause.log), "tail": outcomes[cause.name].reason})
     return found
 
 
@@ -94,23 +92,19 @@ def provenance(steps: Iterable[Step]) -> dict[str, Any]:
         ``versions`` of now; ``other_versions``, a sentence for each package that was another in some of the steps;
         ``commands`` of the steps; ``hashes`` of their inputs and outputs, and of the configs and scripts of all.
     """
-    now = versions()
-    commands: list[str] = []
-    hashes: dict[str, str] = {}
-    seen: dict[str, dict[str, int]] = {}
+    now, commands, hashes = versions(), [], dict[str, str]()
+    seen: dict[str, Counter[str]] = defaultdict(Counter)
     for step in steps:
         if record := step.record():
             commands.append(shlex.join(record["command"]))
             hashes |= {**record["inputs"], **record["outputs"]}
             for package, version in record["versions"].items():
-                counts = seen.setdefault(package, {})
-                counts[version] = counts.get(version, 0) + 1
+                seen[package][version] += 1
         bundle = step.definition["bundle"]
         hashes |= {f"{bundle}/{name}": digest for name, digest in step.definition["sources"].items()}
-    others = [
-        f"{package}: "
-        + ", ".join(f"{version} in {count} of {len(commands)} steps" for version, count in sorted(counts.items()))
-        for package, counts in seen.items()
-        if len(counts) > 1 or set(counts) != {now.get(package)}
-    ]
+    others = []
+    for package, counts in seen.items():
+        if set(counts) != {now.get(package)}:
+            each = [f"{version} in {count} of {len(commands)} steps" for version, count in sorted(counts.items())]
+            others.append(f"{package}: {', '.join(each)}")
     return {"versions": now, "other_versions": others, "commands": commands, "hashes": hashes}

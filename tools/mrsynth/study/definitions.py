@@ -1,29 +1,33 @@
-"""What a study is made of: rows (training sets), generators, segmenters and grids, as the config gives them."""
+"""What a study is made of: rows (training sets), generators, segmenters and grids, as the config gives them.
+
+``definitions.json`` beside this file describes each in JSON Schema: keys, types, ranges, and the settings of a run that
+the study keeps to itself.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 from monai.bundle import ConfigParser
 
 import mrsynth.settings
 from mrsynth.errors import UserError
 from mrsynth.files import slug
+from mrsynth.settings.description import in_words
 
-THE_STUDYS_OWN = ("datalist", "dataset_dir", "max_epochs", "max_iterations", "output_dir", "resume", "seed", "weights")
-"""Settings that the study gives to each run, and nobody else."""
+SCHEMA = json.loads(Path(__file__).with_name("definitions.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
 class FineTune:
-    """The end of a training, on real subjects alone: which share of them, and which share of the steps.
-
-    ``options`` are further settings of this stage's ``train.json``, such as a ``learning_rate`` of its own.
-    """
+    """The end of a training, on real subjects alone."""
 
     real: float = 1.0
     steps: float = 0.25
@@ -32,24 +36,14 @@ class FineTune:
 
 @dataclass(frozen=True)
 class Row:
-    """A training set, and how a segmenter is trained on it; one row of the table.
-
-    Attributes:
-        name: as the table shows it.
-        real: share of the fold's training subjects, 0 to 1.
-        synthetic: how many synthetic subjects of each generator, as a multiple of the fold's training subjects.
-        augmentation: of the segmenter's training, ``none`` or ``usual``.
-        grid: name of a grid definition; None for the segmenter's own.
-        fine_tune: see :class:`FineTune`; its steps are taken from the row's, so that all rows have as many.
-        options: further settings of the segmenter's ``train.json``.
-        published: figures of the paper for comparison, by region.
-    """
+    """A training set, and how a segmenter is trained on it; one row of the table."""
 
     name: str
     real: float = 1.0
     synthetic: Mapping[str, float] = field(default_factory=dict)
     augmentation: str = "none"
     grid: str | None = None
+    reference: str | None = None
     fine_tune: FineTune | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     published: Mapping[str, float] = field(default_factory=dict)
@@ -62,10 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Generator:
-    """How synthetic subjects are made: a bundle, its configs for training (None: nothing to train) and inference.
-
-    One that names another under ``weights_of`` makes other images with the weights that the other has trained.
-    """
+    """How synthetic subjects are made."""
 
     name: str
     bundle: Path
@@ -78,7 +69,7 @@ class Generator:
 
 @dataclass(frozen=True)
 class Segmenter:
-    """What judges a training set: a bundle with its configs for training and evaluation."""
+    """What judges a training set."""
 
     name: str
     bundle: Path
@@ -90,7 +81,7 @@ class Segmenter:
 
 @dataclass(frozen=True)
 class Grid:
-    """On which voxels a row's segmenters work: settings of their training and evaluation, and of the synthesis."""
+    """The voxels on which a row's segmenters work."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -110,6 +101,19 @@ class Grid:
 Definition = TypeVar("Definition", Generator, Segmenter, Grid)
 
 
+def check_definition(kind: str, content: Any, where: str) -> None:
+    """Refuse what the schema of its kind in ``definitions.json`` does not allow.
+
+    Raises:
+        UserError: naming the key.
+    """
+    validator = Draft202012Validator({**SCHEMA, "$ref": f"#/$defs/{kind}"})
+    if error := best_match(validator.iter_errors(mrsynth.settings.plain(content))):
+        expected = error.schema.get("expected") or in_words(error.schema)
+        do = error.schema.get("do") or f"set it to {expected}"
+        raise UserError(expected, error.message, ": ".join([where, *map(str, error.absolute_path)]), do)
+
+
 def parse(kind: type[Definition], given: Mapping[str, Mapping[str, Any]], root: Path) -> dict[str, Definition]:
     """Definitions by name.
 
@@ -119,33 +123,28 @@ def parse(kind: type[Definition], given: Mapping[str, Mapping[str, Any]], root: 
         root: the folder above ``bundles``.
 
     Raises:
-        UserError: an unknown key, a bundle or a config that is not there, or a setting that the study gives itself.
+        UserError: see :func:`check_definition`; or two names that give one folder.
     """
-    where = f"{kind.__name__.lower()}s"
+    word = kind.__name__.lower()
     made: dict[str, Definition] = {}
     for name, content in (given or {}).items():
-        values = {"name": name, **(content or {})}
-        _only_known(kind, values, f"{where}: {name}")
-        if kind is not Grid:
-            if "bundle" not in values:
-                raise UserError(
-                    "the folder of a bundle", "no 'bundle'", f"{where}: {name}", 'add "bundle": "bundles/tumor3d"'
-                )
+        check_definition(word, content, f"{word}s: {name}")
+        values = _without_null(content or {})
+        if "bundle" in values:
             values["bundle"] = root / Path(values["bundle"]).expanduser()
-            for key in {"train", "inference", "evaluate"} & set(values):
-                values[key] = None if values[key] is None else tuple(values[key])
-        made[name] = kind(**values)
-        _refuse_own_settings(made[name], f"{where}: {name}")
-    _different_folders(made, where)
+        made[name] = kind(name=name, **values)
+    _different_folders(made, f"{word}s")
     return made
 
 
-def check_weights_of(generators: Mapping[str, Generator]) -> None:
-    """Refuse a generator that takes its weights from one that has none of its own, or is not there.
+def _without_null(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a definition; null means the default, but for ``train``, where it means that nothing is trained."""
+    values = {key: value for key, value in content.items() if value is not None or key == "train"}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
-    Raises:
-        UserError: naming it.
-    """
+
+def check_weights_of(generators: Mapping[str, Generator]) -> None:
+    """Refuse a generator that takes its weights from one that has none of its own, or is not there."""
     trained = sorted(name for name, g in generators.items() if g.train is not None and g.weights_of is None)
     for name, generator in generators.items():
         if generator.weights_of is not None and (generator.weights_of not in trained or generator.options):
@@ -153,39 +152,28 @@ def check_weights_of(generators: Mapping[str, Generator]) -> None:
                 f"weights_of: a generator that is trained, one of {trained}, and no options of a training of its own",
                 f"{generator.weights_of!r}, options {dict(generator.options)}",
                 f"generators: {name}",
-                "correct weights_of, or leave the options to that generator",
+                f"set weights_of to one of {trained}, and move the options to that generator",
             )
 
 
 def check_bundle(part: Generator | Segmenter) -> None:
-    """Refuse a bundle that is not there, or lacks a config that the study runs.
-
-    Raises:
-        UserError: naming the bundle, or the first config that is missing.
-    """
+    """Refuse a bundle that is not there, or lacks a config that the study runs."""
     where = f"{type(part).__name__.lower()} {part.name}"
     if not part.bundle.is_dir():
-        raise UserError(
-            "the folder of a bundle", f"no folder {part.bundle}", where, "set its 'bundle' to a folder that is there"
-        )
+        do = "set its 'bundle' to a folder that is there"
+        raise UserError("the folder of a bundle", f"no folder {part.bundle}", where, do)
     for config in config_files(part):
         if not config.is_file():
-            raise UserError(
-                f"a bundle with configs/{config.name}",
-                "no such file",
-                config,
-                f"name configs of {part.bundle.name} in the definition of {where}",
-            )
+            do = f"name configs of {part.bundle.name} in the definition of {where}"
+            raise UserError(f"a bundle with configs/{config.name}", "no such file", config, do)
 
 
 def config_files(part: Generator | Segmenter) -> list[Path]:
     """All configs of the bundle that the study runs; a generator with another's weights is not trained."""
-    both: tuple[tuple[str, ...] | None, ...]
-    if isinstance(part, Segmenter):
-        both = (part.train, part.evaluate)
-    else:
-        both = (part.train if part.weights_of is None else None, part.inference)
-    return [part.bundle / "configs" / name for names in both for name in names or ()]
+    train, last = part.train, part.evaluate if isinstance(part, Segmenter) else part.inference
+    if isinstance(part, Generator) and part.weights_of is not None:
+        train = None
+    return [part.bundle / "configs" / name for name in (*(train or ()), *last)]
 
 
 def sources(bundle: Path, configs: Sequence[Path]) -> list[Path]:
@@ -214,12 +202,8 @@ def check_options(bundle: Path, configs: Sequence[str], options: Mapping[str, An
     files = [str(bundle / "configs" / config) for config in configs]
     known = {_outermost(key) for key in ConfigParser.load_config_files(files)}
     if unknown := sorted({key for key in options if _outermost(key) not in known}):
-        raise UserError(
-            f"settings that {' and '.join(configs)} of {bundle.name} have",
-            ", ".join(unknown),
-            where,
-            "leave these options out, or take a bundle whose configs have them",
-        )
+        expected = f"settings that {' and '.join(configs)} of {bundle.name} have"
+        raise UserError(expected, ", ".join(unknown), where, f"remove {', '.join(unknown)}")
 
 
 def _outermost(key: str) -> str:
@@ -238,32 +222,34 @@ def parse_rows(
     """The rows of the table.
 
     Raises:
-        UserError: a row without a name or with another's, an unknown key, generator or grid, or a share out of range.
+        UserError: see :func:`check_definition`; an unknown generator, grid or reference; nothing to train on; or two
+            names that give one folder.
     """
     if not table:
-        raise UserError("at least one row", "an empty table", "table", "define the rows of the study")
-    rows = []
+        raise UserError("at least one row", "an empty table", "table", 'set "table": [{"name": "Real"}]')
+    rows: list[Row] = []
     for number, content in enumerate(table):
-        name = content.get("name") if isinstance(content, Mapping) else None
-        if not isinstance(name, str) or not slug(name):
-            raise UserError("a row with a name", f"{content!r:.120}", f"table, row {number}", 'add "name": "Real"')
-        _only_known(Row, content, f"table: {name}")
-        values = dict(content)
-        if values.get("fine_tune") is not None:
-            _only_known(FineTune, values["fine_tune"], f"table: {name}: fine_tune")
-            values["fine_tune"] = FineTune(**values["fine_tune"])
-            _refuse_own_settings(values["fine_tune"], f"table: {name}: fine_tune")
-        for key in ("synthetic", "options", "published"):
-            values[key] = dict(values.get(key) or {})
-        row = Row(**values)
-        _check_row(row, generators, grids)
-        rows.append(row)
-    _different_folders({row.name: row for row in rows}, "table")
-    if len({row.name for row in rows}) != len(rows):
-        twice = sorted({row.name for row in rows if sum(other.name == row.name for other in rows) > 1})
-        raise UserError(
-            "rows of different names", f"{twice} more than once", "table", "give each row a name of its own"
+        where = (
+            f"table: {content['name']}" if isinstance(content, Mapping) and "name" in content else f"table: {number}"
         )
+        check_definition("row", content, where)
+        values = _without_null(content)
+        if "fine_tune" in values:
+            values["fine_tune"] = FineTune(**_without_null(values["fine_tune"]))
+        row = Row(**values)
+        for name in row.synthetic:
+            _known("generator", name, generators, where)
+        if row.grid is not None:
+            _known("grid", row.grid, grids, where)
+        if not row.real and not any(row.synthetic.values()):
+            do = f'set "real": 1.0, or "synthetic": {{"{next(iter(generators), "gan")}": 1}}'
+            raise UserError("real or synthetic subjects to train on", "neither", where, do)
+        rows.append(row)
+    names = [row.name for row in rows]
+    for row in rows:
+        if row.reference is not None:
+            _known("row", row.reference, names, f"table: {row.name}: reference")
+    _different_folders(names, "table")
     return rows
 
 
@@ -273,82 +259,25 @@ def select(rows: Sequence[Row], wanted: Sequence[str] | str | None) -> list[Row]
     Raises:
         UserError: a name that is not in the table.
     """
-    if wanted is None:
-        return list(rows)
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
-    if not names or (unknown := [name for name in names if name not in {row.name for row in rows}]):
-        raise UserError(
-            "names of rows: " + ", ".join(repr(row.name) for row in rows),
-            ", ".join(map(repr, unknown)) if names else "none",
-            "rows",
-            "pass some of these names with --rows, or leave it out for all",
-        )
+    known = [row.name for row in rows]
+    names = known if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
+    if not names or (unknown := [name for name in names if name not in known]):
+        found = ", ".join(map(repr, unknown)) if names else "none"
+        do = "pass some of these names with --rows, or leave it out for all"
+        raise UserError("names of rows: " + ", ".join(map(repr, known)), found, "rows", do)
     return [row for row in rows if row.name in names]
-
-
-def _check_row(row: Row, generators: Mapping[str, Generator], grids: Mapping[str, Grid]) -> None:
-    where = f"table: {row.name}"
-    for name in row.synthetic:
-        _known("generator", name, generators, where)
-    if row.grid is not None:
-        _known("grid", row.grid, grids, where)
-    shares = {"real": (row.real, 0.0, 1.0), **{name: (m, 0.0, None) for name, m in row.synthetic.items()}}
-    if row.fine_tune:
-        shares |= {
-            "fine_tune: real": (row.fine_tune.real, 0.0, 1.0),
-            "fine_tune: steps": (row.fine_tune.steps, 0.0, 1.0),
-        }
-    for key, (value, low, high) in shares.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or value < low or (high is not None and value > high):
-            expected = f"a number from {low:g} to {high:g}" if high is not None else "a number, 0 or more"
-            raise UserError(expected, repr(value), f"{where}: {key}", f"set it to {expected}")
-    if not row.real and not any(row.synthetic.values()):
-        raise UserError("real or synthetic subjects to train on", "neither", where, "give real or synthetic")
-    if row.fine_tune and not (row.fine_tune.real and 0 < row.fine_tune.steps < 1):
-        raise UserError(
-            "some real subjects, and a share of the steps between 0 and 1",
-            str(row.fine_tune),
-            where,
-            'set "fine_tune": {"real": 1.0, "steps": 0.25}',
-        )
-    _refuse_own_settings(row, where)
 
 
 def _known(kind: str, name: str, there: Iterable[str], where: str) -> None:
     if name not in there:
-        raise UserError(
-            f"a {kind}, one of {sorted(there)}", repr(name), where, f"define it under {kind}s, or rename it"
-        )
+        do = f"define it under {kind}s, or write one of {sorted(there)}"
+        raise UserError(f"a {kind}, one of {sorted(there)}", repr(name), where, do)
 
 
-def _only_known(kind: type, values: Mapping[str, Any], where: str) -> None:
-    known = [f.name for f in fields(kind)]
-    if unknown := sorted(set(values) - set(known)):
-        raise UserError(f"keys {known}", f"{unknown}", where, f"remove {unknown}, or write the key that is meant")
-
-
-def _refuse_own_settings(part: Row | FineTune | Generator | Segmenter | Grid, where: str) -> None:
-    free = ("max_epochs", "seed") if isinstance(part, Generator) else ()
-    for key in ("options", "evaluate_options", "inference_options"):
-        given = set(getattr(part, key, {})) & set(THE_STUDYS_OWN) - set(free)
-        if given:
-            raise UserError(
-                "settings other than those that the study gives to every run alike",
-                f"{sorted(given)}",
-                f"{where}: {key}",
-                "leave them out (max_iterations, seeds and the data are keys of the study itself)",
-            )
-
-
-def _different_folders(parts: Mapping[str, Any], where: str) -> None:
+def _different_folders(names: Iterable[str], where: str) -> None:
     folders: dict[str, str] = {}
-    for name in parts:
-        other = folders.setdefault(slug(name), name)
-        if other != name or not slug(name):
-            raise UserError(
-                "names that differ in letters or digits",
-                f"{other!r} and {name!r}, whose folder is {slug(name)!r}",
-                where,
-                "rename one",
-            )
+    for name in names:
+        if slug(name) in folders or not slug(name):
+            found = f"{folders.get(slug(name), name)!r} and {name!r}, whose folder is {slug(name)!r}"
+            raise UserError("names that differ in letters or digits", found, where, f"give {name!r} another name")
+        folders[slug(name)] = name

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from mrsynth.errors import UserError
 from mrsynth.files import unwritable
-from mrsynth.study.steps import BEGUN, LOCK, Step, hashes, tail
+from mrsynth.study.steps import BEGUN, LOCK, Step, tail
 from mrsynth.study.subjects import Leak
 from mrsynth.study.timing import Timing, roughly
 
@@ -130,7 +130,7 @@ class Engine:
                 needs = {name: futures.get(name, self.outcomes.get(name)) for name in step.needs}
                 futures[step.name] = client.submit(
                     run_step,
-                    *(step, needs, list(self.program), self.folder, workers if self.cluster is None else 0),
+                    *(step, needs, list(self.program), workers if self.cluster is None else 0),
                     key=f"{step.key}-{step.name}",
                     priority=-number,
                     resources={"step": 1},
@@ -166,9 +166,7 @@ class Engine:
             left = [step for step in pending if step.name not in self.outcomes]
             passed = {name: time.monotonic() - began for name, began in self.started.items()}
             seconds = self.timing.rest(left, self.parallel, passed)
-            rest = (
-                f"; the rest in about {roughly(seconds)}" if seconds else "" if seconds == 0 else "; the rest: unknown"
-            )
+            rest = f"; the rest in about {roughly(seconds)}" if seconds else ""
             say(f"done in {roughly(outcome.seconds)}: {name}{rest}")
         else:
             self.total -= 1
@@ -181,16 +179,13 @@ class Engine:
                 self.outcomes[step.name] = lost
 
 
-def run_step(
-    step: Step, needs: Mapping[str, Outcome | None], program: Sequence[str], folder: Path, slots: int
-) -> Outcome:
+def run_step(step: Step, needs: Mapping[str, Outcome | None], program: Sequence[str], slots: int) -> Outcome:
     """Run one step in a process of its own, unless it is complete. Called in a Dask worker.
 
     Args:
         step: to run.
         needs: outcomes of the steps that it needs, by name.
         program: words of the program.
-        folder: of the study.
         slots: workers on this machine that share its cores and GPUs; 0 where a cluster has given this worker its own.
 
     Returns:
@@ -222,18 +217,17 @@ def run_step(
                 step.clear()
             resumed = step.begun and step.resumable
             command = [*program, *step.command, *(["--resume", "True"] if resumed else [])]
-            inputs = hashes(step.inputs, folder)
+            inputs = step.hashes(step.inputs)
             slot = worker.name if isinstance(worker.name, int) else 0
             tell("started", resumed=resumed)
             began = time.monotonic()
             status = run_process(step, command, inputs, environment(slots, slot))
             seconds = time.monotonic() - began
-            if status != 0:
+            missing = ", ".join(name for name in step.outputs if not (step.folder / name).is_file())
+            if status != 0 or missing:
                 how = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
+                how = how if status else f"ended well, but without {missing}"
                 return Outcome("failed", seconds, f"{how}\n{tail(step.log)}")
-            if missing := [name for name in step.outputs if not (step.folder / name).is_file()]:
-                reason = f"ended well, but without {', '.join(missing)}\n{tail(step.log)}"
-                return Outcome("failed", seconds, reason)
             if step.after is not None:
                 step.after()
             step.finish(command, seconds, resumed, inputs)
@@ -280,9 +274,6 @@ def start_cluster(options: Mapping[str, Any] | None, workers: int, logs: Path) -
         options: arguments of ``dask_jobqueue.SLURMCluster``; None for threads of this process.
         workers: their number.
         logs: folder of the jobs' output, unless ``options`` name another ``log_directory``.
-
-    Raises:
-        UserError: ``dask_jobqueue`` is not installed, or refuses the options.
     """
     _STOPPING.clear()
     with ExitStack() as stack:
@@ -304,12 +295,13 @@ def start_cluster(options: Mapping[str, Any] | None, workers: int, logs: Path) -
         try:
             from dask_jobqueue import SLURMCluster
         except ImportError as error:
-            raise UserError(
-                "dask_jobqueue, which submits jobs to Slurm", "not installed", "cluster", "pip install 'mrsynth[slurm]'"
-            ) from error
+            expected, do = "dask_jobqueue, which submits jobs to Slurm", "pip install 'mrsynth[slurm]'"
+            raise UserError(expected, "not installed", "cluster", do) from error
         extra = ["--resources", "step=1", *options.get("worker_extra_args", [])]
         given = {"cores": 1, "processes": 1, "nanny": False, "memory": "4GB", "log_directory": str(logs), **options}
         given["worker_extra_args"] = extra
+        # the worker takes the place of the job's shell, so that what Slurm sends to the job reaches it
+        given["python"] = f"exec {options.get('python', sys.executable)}"
         try:
             cluster = stack.enter_context(
                 SLURMCluster(**given, scheduler_options={"dashboard": False, "dashboard_address": LOOPBACK})
@@ -317,6 +309,7 @@ def start_cluster(options: Mapping[str, Any] | None, workers: int, logs: Path) -
         except (TypeError, ValueError) as error:
             do = "see docs/how-to/slurm.md for the arguments"
             raise UserError("arguments of dask_jobqueue.SLURMCluster", str(error), "cluster", do) from error
+        say(f"submitting {workers} jobs to Slurm; their output: {given['log_directory']}")
         cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)  # a job that ends early is replaced
         yield cluster
 
@@ -387,12 +380,11 @@ def stopped_by_signals() -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    numbers = [signal.SIGTERM, signal.SIGHUP] if hasattr(signal, "SIGHUP") else [signal.SIGTERM]
-    before: list[tuple[int, Any]] = [(n, signal.signal(n, stop)) for n in numbers]
+    before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))}
     try:
         yield
     finally:
-        for number, handler in before:
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
@@ -403,9 +395,6 @@ def held(step: Step, waiting: Callable[[], object]) -> Iterator[None]:
     Args:
         step: to hold.
         waiting: called once where it has to wait.
-
-    Raises:
-        UserError: the folder cannot be written.
     """
     try:
         step.folder.mkdir(parents=True, exist_ok=True)
@@ -424,13 +413,7 @@ def held(step: Step, waiting: Callable[[], object]) -> Iterator[None]:
 
 
 def refuse_running(steps: Sequence[Step]) -> None:
-    """Refuse to start where a process of a killed study still works on one of the steps.
-
-    A step that a live study holds is not refused: it is waited for.
-
-    Raises:
-        UserError: naming the step and the process.
-    """
+    """Refuse to start where a process of a killed study still works on a step; one that a live study holds can wait."""
     for step in steps:
         if (step.folder / BEGUN).is_file():
             with suppress(Timeout), FileLock(step.folder / LOCK, timeout=0):
@@ -439,23 +422,16 @@ def refuse_running(steps: Sequence[Step]) -> None:
 
 @contextmanager
 def locked(folders: Mapping[str, Path]) -> Iterator[None]:
-    """Hold the folders of rows, by name, for as long as the block runs.
-
-    Raises:
-        UserError: another study holds one.
-    """
+    """Hold the folders of rows, by name, for as long as the block runs; refuse one that another study holds."""
     with ExitStack() as stack:
         for name, folder in folders.items():
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(folder / LOCK, timeout=0))
             except Timeout as error:
-                raise UserError(
-                    "a row on which no other study works",
-                    f"two studies started in the same folder: row {name!r} is held by another",
-                    folder,
-                    "wait for it, give each study its own rows (--rows), or another output_dir",
-                ) from error
+                found = f"two studies started in the same folder: row {name!r} is held by another"
+                do = "wait for it, or pass --rows with other rows or another --output_dir"
+                raise UserError("a row on which no other study works", found, folder, do) from error
             except OSError as error:
                 raise unwritable(folder, error) from error
         yield

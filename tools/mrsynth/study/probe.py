@@ -1,20 +1,17 @@
-"""How long a study will take, before anything of it has run: a few iterations of each kind of training."""
+"""How long a study will take, before anything of it has run: a few iterations of each kind of step, on few subjects."""
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mrsynth.errors import UserError
-from mrsynth.manifest import write_datalist
-from mrsynth.study.engine import environment, say
-from mrsynth.study.steps import Step, tail
-from mrsynth.study.subjects import Fold
+from mrsynth.study.engine import Engine
+from mrsynth.study.plan import Plan
+from mrsynth.study.steps import Step
+from mrsynth.study.subjects import Fold, write_fold
 
 SUBJECTS = 4
 SHORT, FACTOR, LONGEST = 2, 4, 512
@@ -24,87 +21,69 @@ CLEAR = 3.0
 """Seconds by which a longer run must take longer: two starts of the same program differ by some."""
 
 
-def probe(
-    steps: Iterable[Step], everything: Iterable[Step], fold: Fold, parallel: int, program: Sequence[str]
-) -> dict[str, tuple[float, float]]:
-    """Seconds to start and seconds a unit of work, by kind of step, from short runs in a temporary folder.
+def probe(plan: Plan, kinds: Collection[str], parallel: int, program: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Seconds to start and seconds a unit of work, by kind of step, from short studies in a temporary folder.
 
     Args:
-        steps: those of whose kinds nothing is known.
-        everything: all steps, among them those that these need.
-        fold: whose subjects.
-        parallel: processes at once in the study: how many threads each has.
+        plan: of the study.
+        kinds: of steps to time.
+        parallel: steps at once.
         program: words of the program that runs a bundle.
 
-    Each kind of training is run for a few and for more iterations, on four subjects, until the difference is clear;
-    the weights then serve to time a synthesis or an evaluation. What grows with the number of subjects alone, such as
-    the filling of a cache, is not seen.
+    Trainings are repeated with more iterations until the difference is clear. What grows with the number of subjects
+    alone, such as the filling of a cache, is not seen.
 
     Raises:
         UserError: a run failed, which it would do in the study as well.
     """
-    kinds: dict[str, Step] = {}
-    for step in steps:
-        kinds.setdefault(step.kind, step)
-    found: dict[str, tuple[float, float]] = {}
+    fold = plan.folds[0]
+    few = Fold(fold.number, {part: items[: {"training": SUBJECTS}.get(part, 1)] for part, items in fold.parts.items()})
+    rows = [
+        replace(row, fine_tune=None, synthetic={name: min(1, multiple) for name, multiple in row.synthetic.items()})
+        for row in plan.rows
+    ]
+    runs: dict[str, list[tuple[float, float]]] = {}  # work and seconds
+    unclear, trainings, number = set(kinds), set[str](), SHORT
     with tempfile.TemporaryDirectory(prefix="mrsynth-probe-") as name:
-        folder = Path(name)
-        few = {section: items[: {"training": SUBJECTS}.get(section, 1)] for section, items in fold.parts.items()}
-        datalist = folder / "datalist.json"
-        write_datalist(datalist, {"name": "probe", **few})
-        by_name = {step.name: step for step in everything}
-        trained: dict[str, tuple[Path, float]] = {}  # by kind: weights, and the seconds that it takes to start
-        for kind, step in kinds.items():
-            if not step.resumable or "initial_weights" in step.options:
-                continue
-            say(f"probing: {kind}")
-            generator = "max_iterations" not in step.options
-            runs: list[tuple[float, float]] = []
-            number = SHORT
-            while len(runs) < 2 or (runs[-1][1] - runs[0][1] < CLEAR and number <= LONGEST):
-                own = {"max_epochs": number // 2} if generator else {"max_iterations": number}
-                work = number // 2 * len(few["training"]) if generator else number
-                place = folder / f"{len(found)}_{number}"
-                runs.append((work, _seconds(step, place, {"datalist": datalist, **own}, parallel, program)))
-                number *= FACTOR
-            (less, short), (more, long) = runs[0], runs[-1]
-            unit = max(0.0, (long - short) / (more - less))
-            start = max(0.0, short - unit * less)
-            found[kind] = (start, unit)
-            trained[kind] = (place / "models" / "model.pt", start)
-        for kind, step in kinds.items():
-            maker = next((by_name[name].kind for name in step.needs if by_name[name].resumable), "")
-            there = Path(step.options.get("weights", ""))
-            lacking = "weights" in step.options and maker not in trained and not there.is_file()
-            if kind in found or step.resumable or lacking:
-                continue
-            say(f"probing: {kind}")
-            weights, start = trained.get(maker, (there, min((s for _, s in trained.values()), default=0.0)))
-            given: dict[str, Any] = {"datalist": datalist} | ({"weights": weights} if "weights" in step.options else {})
-            given |= {"count": 1} if "count" in step.options else {}
-            seconds = _seconds(step, folder / f"{len(found)}", given, parallel, program)
-            found[kind] = (min(start, seconds), seconds - min(start, seconds))
+        while unclear and number <= LONGEST:
+            generators = {
+                key: generator
+                if generator.weights_of or generator.train is None
+                else replace(generator, options={**generator.options, "max_epochs": number // 2})
+                for key, generator in plan.generators.items()
+            }
+            folder = Path(name) / str(number)
+            short = replace(plan, folder=folder, rows=rows, generators=generators, folds=[few], max_iterations=number)
+            steps = one_of_each(short.steps(), unclear)
+            write_fold(short.fold_datalist(few), few)
+            for step_name, outcome in Engine(steps, folder, parallel, program).run().items():
+                if outcome.status == "failed":
+                    do = "read the lines above and correct what they name, or plan without --probe"
+                    raise UserError(f"a short run of: {step_name}", outcome.reason, "probe", do)
+            for step in steps:
+                if step.kind in unclear:
+                    runs.setdefault(step.kind, []).append((step.work, (step.record() or {})["seconds"]))
+            trainings |= {step.kind for step in steps if step.resumable} & set(kinds)
+            unclear = {kind for kind in trainings if runs[kind][-1][1] - runs[kind][0][1] < CLEAR}
+            number *= FACTOR
+    found = {}
+    for kind in trainings:
+        (less, shorter), (more, longer) = runs[kind][0], runs[kind][-1]
+        unit = max(0.0, (longer - shorter) / (more - less))
+        found[kind] = (max(0.0, shorter - unit * less), unit)
+    start = min((start for start, _ in found.values()), default=0.0)
+    for kind in set(kinds) - trainings:
+        ((work, seconds),) = runs[kind]
+        found[kind] = (min(start, seconds), max(0.0, seconds - start) / work)
     return found
 
 
-def _seconds(step: Step, folder: Path, options: dict[str, Any], parallel: int, program: Sequence[str]) -> float:
-    """Run a variant of the step in ``folder``."""
-    variant = replace(step, folder=folder, options={**step.options, **options})
-    folder.mkdir()
-    began = time.monotonic()
-    with open(variant.log, "wb") as log:
-        status = subprocess.run(
-            [*program, *variant.command],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=environment(parallel),
-        ).returncode
-    if status != 0:
-        raise UserError(
-            f"a short run of: {step.kind}",
-            f"exit status {status}\n{tail(variant.log)}",
-            "probe",
-            "put it right, or plan without probes (--probe False)",
-        )
-    return time.monotonic() - began
+def one_of_each(steps: Sequence[Step], kinds: Collection[str]) -> list[Step]:
+    """A step of each kind, one that needs few others, and all that these need."""
+    by_name = {step.name: step for step in steps}
+    chosen = {min((s for s in steps if s.kind == kind), key=lambda s: len(s.needs)).name for kind in kinds}
+    wanted = set(chosen)
+    for step in reversed(steps):
+        if step.name in wanted:
+            wanted |= set(step.needs)
+    return [by_name[name] for name in by_name if name in wanted]

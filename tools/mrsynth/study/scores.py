@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from mrsynth.conventions import REGIONS
 from mrsynth.errors import UserError
@@ -22,20 +24,15 @@ def read_scores(path: Path, subjects: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         UserError: no such file, a score that is no number, or not the scores of each subject and region once.
     """
-    do = f"remove {path.parents[1]} and start again"
+    do, keys = f"remove {path.parents[1]} and start again", ["subject", "region"]
     try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            lines = list(csv.DictReader(stream))
-        scores = [
-            {"subject": line["subject"], "region": line["region"]}
-            | {measure: float(line[measure]) if line[measure] else None for measure in MEASURES}
-            for line in lines
-        ]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=dict.fromkeys(MEASURES, ""))
+        frame = frame[[*keys, *MEASURES]].astype(dict.fromkeys(MEASURES, float))
+    except (OSError, KeyError, ValueError) as error:
         found = f"{type(error).__name__}: {error}"
-        raise UserError(f"columns subject, region, {', '.join(MEASURES)}", found, path, do) from error
-    there = [(score["subject"], score["region"]) for score in scores]
-    wanted = {(subject, region) for subject in subjects for region in REGIONS}
+        raise UserError(f"columns {', '.join([*keys, *MEASURES])}", found, path, do) from error
+    there = list(frame[keys].itertuples(index=False, name=None))
+    wanted = set(product(subjects, REGIONS))
     if set(there) != wanted or len(there) != len(wanted):
         twice = sorted({pair for pair in there if there.count(pair) > 1})
         raise UserError(
@@ -44,4 +41,4 @@ def read_scores(path: Path, subjects: Sequence[str]) -> list[dict[str, Any]]:
             path,
             do,
         )
-    return scores
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")

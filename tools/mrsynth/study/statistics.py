@@ -69,12 +69,11 @@ def summarize(
     """
     frame = _frame(records, rows, measures)
     definitions = _definitions(rows, frame)
-    regions = [r for r in REGIONS if r in set(frame["region"])]
-    regions += sorted(set(frame["region"]) - set(regions))
+    regions = sorted(set(frame["region"]), key=lambda region: ([*REGIONS, region].index(region), region))
     tables = []
     for segmenter in sorted(set(frame["segmenter"])):
+        here = frame[frame["segmenter"] == segmenter]
         for grid in dict.fromkeys(grid for _, grid in definitions):
-            here = frame[frame["segmenter"] == segmenter]
             if (here["grid"] == grid).any():
                 tables.append(_table(here, segmenter, grid, definitions, regions, reference, baseline, seed, measures))
     return {
@@ -155,12 +154,9 @@ def smallest_p(n: int) -> float | None:
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's corrected p, in the order given; None stays None and is not counted."""
-    known = [index for index, p in enumerate(p_values) if p is not None]
-    corrected: list[float | None] = [None] * len(p_values)
-    if known:
-        for index, p in zip(known, multipletests([p_values[i] for i in known], method="holm")[1], strict=True):
-            corrected[index] = float(p)
-    return corrected
+    known = [p for p in p_values if p is not None]
+    corrected = iter(multipletests(known, method="holm")[1] if known else ())
+    return [None if p is None else float(next(corrected)) for p in p_values]
 
 
 def verdict(difference: Mapping[str, Any]) -> str:
@@ -195,28 +191,21 @@ def _frame(
     records = list(records)
     for record in records:
         if lacking := [key for key in KEYS if key not in record]:
-            raise UserError(f"records with {', '.join(KEYS)}", f"none of {lacking}", dict(record), "score it again")
-    names = {row["name"] for row in rows}
-    if strangers := sorted({str(record["row"]) for record in records} - names):
-        raise UserError(
-            "records of the table's rows", ", ".join(strangers), "records", "add the row to the table or leave it out"
-        )
+            do = "remove the evaluation's folder and start again"
+            raise UserError(f"records with {', '.join(KEYS)}", f"none of {lacking}", dict(record), do)
+    if strangers := sorted({str(record["row"]) for record in records} - {row["name"] for row in rows}):
+        raise UserError("records of the table's rows", ", ".join(strangers), "records", "add the row to the table")
     records.sort(key=lambda record: [natural(str(record[key])) for key in KEYS])
-    frame = pd.DataFrame({key: [record[key] for record in records] for key in KEYS}, dtype=object)
-    frame["grid"] = [grid_name(grid) for grid in frame["grid"]]
-    for key in ("fold", "seed", "subject"):
-        frame[key] = [str(value) for value in frame[key]]
-    for measure in measures:
-        scores = [np.nan if record.get(measure) is None else float(record[measure]) for record in records]
-        frame[measure] = [score if np.isfinite(score) else np.nan for score in scores]
-    twice = frame.duplicated(list(KEYS))
-    if twice.any():
-        raise UserError(
-            "one record a row, grid, segmenter, fold, seed, subject and region",
-            f"{int(twice.sum())} more than one; the first: {frame[twice].iloc[0][list(KEYS)].to_dict()}",
-            "records",
-            "read every training's scores once",
-        )
+    frame = pd.DataFrame(records, columns=[*KEYS, *measures], dtype=object)
+    frame["grid"] = frame["grid"].map(grid_name)
+    frame[["fold", "seed", "subject"]] = frame[["fold", "seed", "subject"]].map(str)
+    scores = frame[list(measures)].astype(float)
+    frame[list(measures)] = scores.where(np.isfinite(scores))
+    frame = frame.astype(dict.fromkeys(measures, float))
+    if (twice := frame.duplicated(list(KEYS))).any():
+        found = f"{int(twice.sum())} more than one; the first: {frame[twice].iloc[0][list(KEYS)].to_dict()}"
+        expected = "one record a row, grid, segmenter, fold, seed, subject and region"
+        raise UserError(expected, found, "records", "read every training's scores once")
     return frame
 
 
@@ -228,16 +217,13 @@ def _definitions(rows: Sequence[Mapping[str, Any]], frame: pd.DataFrame) -> dict
         seen = set(frame[frame["row"] == name]["grid"]) or set(frame["grid"])
         for own in [grid_name(grid)] if grid else sorted(seen):
             if (name, own) in found:
-                raise UserError(
-                    "rows that differ in name or grid", f"{name} twice", "table", "give each row a name of its own"
-                )
+                do = "give each row a name of its own"
+                raise UserError("rows that differ in name or grid", f"{name} twice", "table", do)
             found[name, own] = row
-    strays = set(zip(frame["row"], frame["grid"], strict=True)) - set(found)
-    if strays:
+    if strays := set(zip(frame["row"], frame["grid"], strict=True)) - set(found):
         name, grid = min(strays, key=str)
-        raise UserError(
-            "records on the grid of their row", f"{name} on {grid}", "records", "add such a row to the table"
-        )
+        do = "add such a row to the table"
+        raise UserError("records on the grid of their row", f"{name} on {grid}", "records", do)
     return found
 
 
@@ -248,13 +234,12 @@ def _reference_of(
     (name, grid), row = key, definitions[key]
     own = row.get("reference")
     if own is not None and own != name:
-        named = [k for k in definitions if k[0] == own]
-        best = [k for k in named if k[1] == grid] or named
-        return (best[0], None) if best else (None, f"its reference {own} is not in the table")
-    studys = [k for k in definitions if k[0] == reference]
-    if not studys:
+        named = sorted((k for k in definitions if k[0] == own), key=lambda k: k[1] != grid)  # the same grid first
+        return (named[0], None) if named else (None, f"its reference {own} is not in the table")
+    chosen = [k for k in definitions if k[0] == reference]
+    if not chosen:
         return None, f"the reference {reference} is not in the table"
-    model = definitions[studys[0]]
+    model = definitions[chosen[0]]
     twins = [
         k
         for k, other in definitions.items()
@@ -263,7 +248,7 @@ def _reference_of(
         and other.get("reference") in (None, reference)
         and is_reference_of(other, model)
     ]
-    same = [k for k in studys if k[1] == grid]
+    same = [k for k in chosen if k[1] == grid]
     # a twin, which has no better twin than itself, is compared with the study's reference, if that is on the same grid
     candidates = (*same, *twins) if key in twins else (*twins, *same)
     if not candidates:
@@ -283,23 +268,21 @@ def _table(
     measures: Sequence[str],
 ) -> dict[str, Any]:
     """Everything about one segmenter on one grid; ``frame`` holds the segmenter's records on all grids."""
-
-    def scores(key: tuple[str, str], region: str) -> pd.DataFrame:
-        return frame[(frame["row"] == key[0]) & (frame["grid"] == key[1]) & (frame["region"] == region)]
-
+    scores = dict(tuple(frame.groupby(["row", "grid", "region"])))
+    empty = frame.iloc[:0]
     lines: list[dict[str, Any]] = []
     for key, row in definitions.items():
         if key[1] != grid:
             continue
         other, why = _reference_of(key, definitions, reference)
+        beaten = None if baseline in (None, key[0]) or (baseline, grid) not in definitions else (baseline, grid)
+        why_not = "is the baseline" if baseline == key[0] else "no baseline row on this grid"
         cells = {}
         for region in regions:
-            own = scores(key, region)
+            own = scores.get((*key, region), empty)
             cell: dict[str, Any] = {measure: _measure(own, measure, seed) for measure in measures}
-            cell["difference"] = _against(own, other and scores(other, region), why, seed)
-            beat = None if baseline in (None, key[0]) or (baseline, grid) not in definitions else (baseline, grid)
-            reason = "is the baseline" if baseline == key[0] else "no baseline row on this grid"
-            cell["baseline_difference"] = _against(own, beat and scores(beat, region), reason, seed)
+            cell["difference"] = _against(own, other and scores.get((*other, region), empty), why, seed)
+            cell["baseline_difference"] = _against(own, beaten and scores.get((*beaten, region), empty), why_not, seed)
             cells[region] = cell
         lines.append(
             {
@@ -347,13 +330,11 @@ def _measure(scores: pd.DataFrame, measure: str, seed: int) -> dict[str, Any]:
         found["reason"] = f"none of the {len(scores)} scores is finite"
     # seeds are compared on the subjects that all of them have scored
     by_seed = scores.pivot_table(index=["fold", "subject"], columns="seed", values=measure).dropna()
-    found["seeds"] = int(scores["seed"].nunique())
-    found["sd_seeds"] = (
-        float(np.round(by_seed.mean().std(ddof=1), ROUND)) if len(by_seed) and by_seed.shape[1] > 1 else None
-    )
-    found["sd_seeds_reason"] = (
-        None if found["sd_seeds"] is not None else "one seed" if found["seeds"] < 2 else "no subject in all seeds"
-    )
+    found |= {"seeds": int(scores["seed"].nunique()), "sd_seeds": None, "sd_seeds_reason": None}
+    if len(by_seed) and by_seed.shape[1] > 1:
+        found["sd_seeds"] = float(np.round(by_seed.mean().std(ddof=1), ROUND))
+    else:
+        found["sd_seeds_reason"] = "one seed" if found["seeds"] < 2 else "no subject in all seeds"
     return found
 
 

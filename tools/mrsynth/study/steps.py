@@ -15,6 +15,7 @@ import re
 import shutil
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -51,7 +52,7 @@ class Step:
         kind: steps of one kind take a time in proportion to their ``work``.
         folder: where it writes.
         run: first words after the program's own (``python -m monai.bundle run``): run id and configs.
-        options: what the configs are told beside the output folder.
+        options: settings of the run beside the output folder.
         definition: all that decides what comes out, plain values; see :func:`refuse_other_definition`.
         study: the study's folder.
         sources: SHA-256 of the configs that it runs and of their bundle's scripts, as they were when it was planned.
@@ -99,18 +100,14 @@ class Step:
         return self.folder / LOG
 
     def refuse_changed_sources(self) -> None:
-        """Refuse to go on where a config or a script is no longer what the study was planned with.
-
-        Raises:
-            UserError: naming the file.
-        """
+        """Refuse to go on where a config or a script is no longer what the study was planned with."""
         for file, planned in self.sources.items():
             if not file.is_file() or sha256(file) != planned:
                 raise UserError(
                     "the configs and scripts that the study was planned with, so that all rows are made alike",
                     "one that has changed since the study began",
                     file,
-                    f"restore it and start again; or give another output_dir (not yet begun: {self.name})",
+                    f"restore it and start again; or pass another --output_dir (not yet begun: {self.name})",
                 )
 
     def record(self) -> dict[str, Any] | None:
@@ -121,8 +118,13 @@ class Step:
         done = read_json(self.folder / DONE)
         if done is None or done.get("work", 0) < self.work or done.get("definition") != plain(self.definition):
             return None
-        whole = all((self.folder / name).is_file() for name in self.outputs)
-        return done if whole and not self._changed(done) else None
+        complete = all((self.folder / name).is_file() for name in self.outputs)
+        return done if complete and not self._changed(done) else None
+
+    def hashes(self, files: Sequence[Path]) -> dict[str, str]:
+        """:func:`fingerprint` by file, those in the study's folder named from there."""
+        names = {file: file.relative_to(self.study) if file.is_relative_to(self.study) else file for file in files}
+        return {str(name): fingerprint(file) for file, name in names.items() if file.is_file()}
 
     @property
     def stale(self) -> bool:
@@ -130,7 +132,7 @@ class Step:
         return any(self._changed(read_json(self.folder / name) or {}) for name in (BEGUN, DONE))
 
     def _changed(self, record: Mapping[str, Any]) -> bool:
-        now, then = hashes(self.inputs, self.study), record.get("inputs", {})
+        now, then = self.hashes(self.inputs), record.get("inputs", {})
         return any(then[name] != digest for name, digest in now.items() if name in then)
 
     def clear(self) -> None:
@@ -152,43 +154,33 @@ class Step:
 
     def finish(self, command: Sequence[str], seconds: float, resumed: bool, inputs: Mapping[str, str]) -> None:
         """Write ``done.json``."""
-        content = {
-            "step": self.name,
-            "kind": self.kind,
-            "work": self.work,
-            "seconds": round(seconds, 3),
-            "resumed": resumed,
-            "command": list(command),
-            "definition": plain(self.definition),
+        content = {"step": self.name, "kind": self.kind, "work": self.work, "seconds": round(seconds, 3)}
+        content |= {"resumed": resumed, "command": list(command), "definition": plain(self.definition)}
+        content |= {
             "versions": versions(),
             "inputs": dict(inputs),
-            "outputs": hashes([self.folder / name for name in self.outputs], self.study),
+            "outputs": self.hashes([self.folder / name for name in self.outputs]),
         }
         write_json(self.folder / DONE, content)
 
     def refuse_running(self) -> None:
-        """Refuse to start where a process of a killed study is still at it on this machine.
-
-        Raises:
-            UserError: naming the step and the process.
-        """
+        """Refuse to start where a process of a killed study still works on this step on this machine."""
         there = read_json(self.folder / BEGUN) or {}
         pid = there.get("pid")
-        if pid and there.get("host") == socket.gethostname() and not self.record() and _does(int(pid), self.folder):
-            raise UserError(
-                "a study folder in which nothing runs",
-                f"process {pid}, left by a study that was killed, is still doing: {self.name}",
-                self.folder,
-                f"wait for it or end it (kill {pid}), then start again",
-            )
+        if not pid or there.get("host") != socket.gethostname() or self.record():
+            return
+        with suppress(OSError):  # no such process, or a system that does not show a process's words
+            if os.fsencode(self.folder) in Path(f"/proc/{pid}/cmdline").read_bytes():
+                raise UserError(
+                    "a study folder in which nothing runs",
+                    f"process {pid}, left by a study that was killed, is still doing: {self.name}",
+                    self.folder,
+                    f"wait for it or end it (kill {pid}), then start again",
+                )
 
 
 def refuse_other_definition(steps: Sequence[Step]) -> None:
-    """Refuse a study folder in which a step was begun that this configuration would do otherwise.
-
-    Raises:
-        UserError: naming the first such step, and what differs.
-    """
+    """Refuse a study folder in which a step was begun that this configuration would do otherwise."""
     for step in steps:
         there = read_json(step.folder / BEGUN)
         if there is None:
@@ -196,33 +188,18 @@ def refuse_other_definition(steps: Sequence[Step]) -> None:
         before, now = _flat(there.get("definition", {})), _flat(plain(step.definition))
         differing = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if differing:
-            said = [f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in differing]
+            lines = [f"{key}: {before.get(key)!r} there, {now.get(key)!r} now" for key in differing]
             raise UserError(
                 "the configuration that this study folder was begun with",
-                f"another one for {step.name}:\n    " + "\n    ".join(said[:10]),
+                "\n    ".join([f"another one for {step.name}:", *lines[:10]]),
                 step.folder,
-                "give the same configuration, another output_dir, or remove this folder to do this step anew",
+                f"pass the same configuration or another --output_dir; to do this step anew: rm -r {step.folder}",
             )
-
-
-def _does(pid: int, folder: Path) -> bool:
-    """Whether process ``pid`` lives and has ``folder`` among its words (where the system shows them)."""
-    words = Path(f"/proc/{pid}/cmdline")
-    try:
-        return os.fsencode(folder) in words.read_bytes()
-    except OSError:
-        return False
 
 
 def tail(log: Path, lines: int = TAIL) -> str:
     """The last lines of a log; of a progress bar only its last state."""
-    try:
-        with open(log, "rb") as stream:
-            stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, stream.tell() - 32768))
-            text = stream.read().decode(errors="replace")
-    except OSError:
-        return ""
+    text = log.read_bytes()[-32768:].decode(errors="replace") if log.is_file() else ""
     shown = [line.rstrip("\r").split("\r")[-1].rstrip() for line in text.split("\n")]
     return "\n".join([line[:400] for line in shown if line.strip()][-lines:])
 
@@ -236,16 +213,9 @@ def literal(value: Any) -> str:
     """``value`` as a word of a command line that fire reads as the same value; None as an expression of MONAI."""
     if value is None:
         return "$None"
-    if isinstance(value, Path):
-        value = str(value)
-    if isinstance(value, str):
-        bare = (
-            re.fullmatch(r"[A-Za-z/_$][\w/.-]*", value)
-            and value not in ("True", "False")
-            and not keyword.iskeyword(value)
-        )
-        return value if bare else repr(value)
-    return repr(plain(value))
+    value = plain(value)
+    bare = isinstance(value, str) and re.fullmatch(r"[A-Za-z/_$][\w/.-]*", value) and not keyword.iskeyword(value)
+    return value if bare else repr(value)
 
 
 def plain(value: Any) -> Any:
@@ -263,15 +233,6 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def hashes(files: Sequence[Path], study: Path) -> dict[str, str]:
-    """:func:`fingerprint` by file, those below ``study`` named from there."""
-    return {
-        str(file.relative_to(study) if file.is_relative_to(study) else file): fingerprint(file)
-        for file in files
-        if file.is_file()
-    }
-
-
 def fingerprint(file: Path) -> str:
     """SHA-256 of a file; of a datalist that of its content without folders, since the same data may lie elsewhere."""
     about = file.stat()
@@ -284,14 +245,13 @@ def _fingerprint(file: Path, modified: int, size: int) -> str:
     if content is None or not any(isinstance(content.get(section), list) for section in SECTIONS):
         return sha256(file)
 
-    def placeless(value: Any) -> Any:
-        return Path(value).name if isinstance(value, str) else [placeless(one) for one in value]
-
     for section in SECTIONS:
-        content[section] = [
-            {key: placeless(value) if key in ("image", "label") else value for key, value in item.items()}
-            for item in content.get(section, [])
-        ]
+        for item in content.get(section, []):
+            for key in {"image", "label"} & set(item):
+                files = item[key] if isinstance(item[key], list) else [item[key]]
+                names = [Path(file).name for file in files]
+                item[key] = names if isinstance(item[key], list) else names[0]
+        content.setdefault(section, [])
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

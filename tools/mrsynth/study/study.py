@@ -23,6 +23,7 @@ from mrsynth.study.definitions import (
     Row,
     Segmenter,
     check_bundle,
+    check_definition,
     check_weights_of,
     parse,
     parse_rows,
@@ -30,7 +31,7 @@ from mrsynth.study.definitions import (
 )
 from mrsynth.study.engine import PROGRAM, Engine, Outcome, locked, refuse_running, say
 from mrsynth.study.plan import Plan
-from mrsynth.study.probe import probe as short_runs
+from mrsynth.study.probe import probe
 from mrsynth.study.steps import Step, plain, refuse_other_definition
 from mrsynth.study.subjects import (
     Fold,
@@ -122,21 +123,16 @@ class Study:
         self.reference, self.baseline = reference, baseline
         for key, name in (("reference", reference), ("baseline", baseline)):
             if name is not None and name not in self.given_rows:
-                raise UserError(
-                    f"a row of the table: {list(self.given_rows)}",
-                    repr(name),
-                    key,
-                    f'pass --{key} "{next(iter(self.given_rows))}"',
-                )
+                do = f'pass --{key} "{next(iter(self.given_rows))}"'
+                raise UserError(f"a row of the table: {list(self.given_rows)}", repr(name), key, do)
         if not self.segmenters:
-            raise UserError("at least one segmenter", "none", "segmenters", "define one")
+            do = 'set "segmenters": {"unet3d": {"bundle": "bundles/unet3d"}}'
+            raise UserError("at least one segmenter", "none", "segmenters", do)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise UserError("one or more different seeds", str(self.seeds), "seeds", "pass --seeds [0,1,2]")
         self.published = dict(published or {})
-        if unknown := sorted(set(self.published) - {"name", "segmenters"}):
-            raise UserError(
-                "keys ['name', 'segmenters']", str(unknown), "published", f"remove {unknown} from published"
-            )
+        check_definition("published", self.published, "published")
+        check_definition("split", self.split, "split")
         for segmenter in self.segmenters.values():
             check_bundle(segmenter)
         for row in self.rows:
@@ -177,24 +173,14 @@ class Study:
             raise stopped
         failed = [step.name for step in steps if outcomes[step.name].status == "failed"]
         if failed:
-            named = "\n    ".join(f"{step.name}: {step.log}" for step in steps if step.name in failed)
+            lines = [f"{step.name}: {step.log}" for step in steps if step.name in failed]
             skipped = sum(outcome.status == "skipped" for outcome in outcomes.values())
-            raise UserError(
-                f"{len(steps)} steps that end well",
-                f"{len(failed)} that failed ({skipped} others need them and were not run):\n    {named}",
-                self.folder,
-                "read the logs and put it right; the same command then does what is missing",
-            )
+            found = f"{len(failed)} that failed ({skipped} others need them and were not run):"
+            do = "read the logs and correct what they name; the same command then does what is missing"
+            raise UserError(f"{len(steps)} steps that end well", "\n    ".join([found, *lines]), self.folder, do)
 
     def read_folds(self) -> list[Fold]:
-        """The real subjects, divided and checked.
-
-        Raises:
-            UserError: see :mod:`mrsynth.study.subjects`.
-        """
-        known = {"seed", "validation", "test", "split"}
-        if unknown := sorted(set(self.split) - known):
-            raise UserError(f"keys {sorted(known)}", str(unknown), "split", f"remove {unknown} from split")
+        """The real subjects, divided and checked; see :mod:`mrsynth.study.subjects`."""
         options = {**self.index_options, **self.split}
         if self.folds is not None:
             options |= {"folds": self.folds, "fold": 0}
@@ -209,16 +195,8 @@ class Study:
 
     def plan(self, folds: Sequence[Fold], rows: Sequence[Any]) -> Plan:
         """The plan for some of the rows."""
-        return Plan(
-            self.folder,
-            rows,
-            self.segmenters,
-            self.generators,
-            self.grids,
-            folds,
-            self.seeds,
-            self.max_iterations,
-        )
+        parts = (self.segmenters, self.generators, self.grids)
+        return Plan(self.folder, rows, *parts, folds, self.seeds, self.max_iterations)
 
     def all_steps(self, folds: Sequence[Fold]) -> list[Step]:
         """The steps of all rows of the table that can be planned, wanted now or not."""
@@ -234,11 +212,7 @@ class Study:
         return self.plan(folds, [row for row in self.table if row in self.rows or can_be_planned(row)]).steps()
 
     def check_generators(self, row: Row) -> None:
-        """Refuse a row some of whose generators lack their bundle or a config, or whose weights' makers do.
-
-        Raises:
-            UserError: naming the bundle or the config.
-        """
+        """Refuse a row some of whose generators lack their bundle or a config, or whose weights' makers do."""
         for name in sorted(name for name, multiple in row.synthetic.items() if multiple):
             generator = self.generators[name]
             check_bundle(generator)
@@ -250,9 +224,9 @@ class Study:
         done = {step.name: step.record() for step in steps}
         todo = [step for step in steps if not done[step.name]]
         source = "from the steps that have ended"
-        if self.probe and any(timing.seconds(step) is None for step in todo):
-            unknown = [step for step in todo if timing.seconds(step) is None]
-            timing.probed = short_runs(unknown, steps, plan.folds[0], self.parallel, self.program)
+        if self.probe and (unknown := {step.kind for step in todo if timing.seconds(step) is None}):
+            say("Short runs, to estimate the time:")
+            timing.probed = probe(plan, unknown, self.parallel, self.program)
             source = "from short runs"
         width = max(len(step.name) for step in steps)
         say(f"{'step':<{width}}  {'work':>8}  state")
@@ -311,7 +285,16 @@ class Study:
         study = {
             "config": self.config,
             **provenance({step.name: step for step in (*everything, *steps)}.values()),
-            "steps": [_step_record(step, outcomes.get(step.name, Outcome("not run"))) for step in steps],
+            "steps": [
+                {
+                    "step": step.name,
+                    "status": outcome.status,
+                    "seconds": round(outcome.seconds, 1),
+                    "log": str(step.log),
+                }
+                for step in steps
+                for outcome in [outcomes.get(step.name, Outcome("not run"))]
+            ],
             "failed": failures(steps, outcomes) + found.failed,
             "stopped": None if stopped is None else str(stopped).strip(),
             "max_iterations": self.max_iterations,
@@ -331,12 +314,3 @@ class Study:
         rows = [self.given_rows[name] for name in found.rows]
         write_report(self.folder, found.records, rows, self.reference, self.baseline, study, found.pictures)
         say(f"\nMade:\n  report  {self.folder / 'study.html'}")
-
-
-def _step_record(step: Step, outcome: Outcome) -> dict[str, Any]:
-    return {
-        "step": step.name,
-        "status": outcome.status,
-        "seconds": round(outcome.seconds, 1),
-        "log": str(step.log),
-    }
