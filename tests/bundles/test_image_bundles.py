@@ -155,6 +155,8 @@ def test_an_evaluation_stands_between_anchors_and_is_on_subjects_never_seen(
     unseen = [write(tmp_path / "unseen", f"BraTS2021_{number:05d}", make_brain(number)).name for number in (20, 21, 22)]
     datalist = tmp_path / "datalist.json"
     items = [entry(tmp_path / "unseen", subject) for subject in unseen]
+    for item in items:
+        del item["label"]  # an evaluation of images needs none
     datalist.write_text(json.dumps({"training": [], "validation": [], "test": items}))
     with bundle_workflow(trained.name, "evaluate", datalist=str(datalist), **evaluating(trained, tmp_path)) as made:
         made.run()
@@ -178,6 +180,20 @@ def test_every_overlay_trains(name, bundle_workflow, data, tmp_path):
             made.run()
         weights = torch.load(tmp_path / overlay / "models" / "model.pt", weights_only=True)
         assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["brain2d", "flair2d"], indirect=True)
+def test_subjects_without_labels_train(name, bundle_workflow, make_brain, brats, tmp_path):
+    for seed in range(4):
+        folder = brats[0](tmp_path / "data", f"Case_{seed:05d}", make_brain(seed))
+        (folder / f"{folder.name}_seg.nii.gz").unlink()
+    values = {key: _parsed(value) for key, value in (RUN | SMALL[name]).items()}
+    values |= {"max_epochs": 1, "validate_every": 0, "montage_every": 0}
+    values |= {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "out")}
+    with bundle_workflow(name, ("train",), **values) as made:
+        made.run()
+    assert (tmp_path / "out" / "models" / "model.pt").is_file()
 
 
 @pytest.mark.parametrize("name", ["brain2d"], indirect=True)
