@@ -47,31 +47,25 @@ def collect(table: Sequence[Row], wanted: Iterable[str], steps: Iterable[Step], 
     """
     found, wanted = Collected(), set(wanted)
     tested = {fold.number: fold.ids("test") for fold in folds}
-    judged = [step for step in steps if step.part and step.run[0] == "evaluate"]
+    judged = [(step, step.part) for step in steps if step.part and step.run[0] == "evaluate"]
     for row in table:
-        own = [step for step in judged if step.part and step.part.row == row.name]
-        complete = [step for step in own if step.record()]
+        own = [(step, part) for step, part in judged if part.row == row.name]
+        complete = [(step, part) for step, part in own if step.record()]
         if row.name not in wanted and (not own or len(complete) < len(own)):
-            if any(step.begun for step in own):
+            if any(step.begun for step, _ in own):
                 say(f"not in the report, since it is not complete or was made otherwise: row {row.name!r}")
             continue
         found.rows.append(row.name)
-        for step in complete:
-            cell = cell_of(step)
+        for step, part in complete:
             try:
-                scores = read_scores(step.folder / SCORES, tested[cell["fold"]])
+                scores = read_scores(step.folder / SCORES, tested[part.fold])
             except UserError as error:  # it was right when the step ended
-                found.failed.append({**cell, "log": str(step.log), "tail": str(error)})
+                found.failed.append({**part._asdict(), "log": str(step.log), "tail": str(error)})
                 continue
-            found.records += [{**cell, "grid": row.grid, **score} for score in scores]
+            found.records += [{**part._asdict(), "grid": row.grid, **score} for score in scores]
             pictures = sorted((step.folder / SCORES).with_name("pictures").glob("*.png"))
-            found.pictures |= {(*cell.values(), path.stem): path for path in pictures}
+            found.pictures |= {(*part, path.stem): path for path in pictures}
     return found
-
-
-def cell_of(step: Step) -> dict[str, Any]:
-    """``row``, ``segmenter``, ``fold`` and ``seed`` of a segmenter's step."""
-    return {} if step.part is None else dict(vars(step.part))
 
 
 def failures(steps: Iterable[Step], outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
@@ -79,9 +73,9 @@ def failures(steps: Iterable[Step], outcomes: Mapping[str, Outcome]) -> list[dic
     by_name, found = {step.name: step for step in steps}, []
     for step in by_name.values():
         outcome = outcomes.get(step.name)
-        if outcome is not None and step.run[0] == "evaluate" and outcome.status in ("failed", "skipped"):
+        if outcome is not None and step.part and step.run[0] == "evaluate" and outcome.status in ("failed", "skipped"):
             cause = by_name[outcome.cause or step.name]
-            found.append({**cell_of(step), "log": str(cause.log), "tail": outcomes[cause.name].reason})
+            found.append({**step.part._asdict(), "log": str(cause.log), "tail": outcomes[cause.name].reason})
     return found
 
 

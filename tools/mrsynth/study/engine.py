@@ -40,6 +40,11 @@ LOOPBACK = "127.0.0.1:0"
 EVENTS = "mrsynth-study"
 """Topic of the messages from workers."""
 
+MESSAGES = {
+    "waiting": "waiting for another study in this folder",
+    "anew": "done anew, since what it is made from has changed",
+}
+
 PATIENCE = 10.0
 """Seconds that a process is given to end before it is killed."""
 
@@ -140,19 +145,19 @@ class Engine:
             for future, outcome in as_completed(list(futures.values()), loop=client.loop, with_results=True):
                 self._note(names[future.key], outcome, pending)
                 if outcome.error is not None:
-                    self._note_skipped(pending)
+                    for step in pending:
+                        if lost := skipped({name: self.outcomes.get(name) for name in step.needs}):
+                            self.outcomes.setdefault(step.name, lost)
                     raise outcome.error
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         """Show a worker's message."""
-        if event["kind"] == "waiting":
-            say(f"waiting for another study in this folder: {event['step']}")
-        elif event["kind"] == "anew":
-            say(f"done anew, since what it is made from has changed: {event['step']}")
+        name, kind = event["step"], event["kind"]
+        if kind in MESSAGES:
+            say(f"{MESSAGES[kind]}: {name}")
         else:
-            self.started[event["step"]] = time.monotonic()
-            again = " (going on)" if event["resumed"] else ""
-            say(f"[{len(self.started)} of {self.total}] {event['step']}{again}")
+            self.started[name] = time.monotonic()
+            say(f"[{len(self.started)} of {self.total}] {name}{' (going on)' if event['resumed'] else ''}")
 
     def _note(self, name: str, outcome: Outcome, pending: Sequence[Step]) -> None:
         """Keep an outcome, and show it with an estimate of the time that is left."""
@@ -170,13 +175,6 @@ class Engine:
             say(f"done in {roughly(outcome.seconds)}: {name}{rest}")
         else:
             self.total -= 1
-
-    def _note_skipped(self, pending: Sequence[Step]) -> None:
-        """Steps that need a failed one, in a study that ends early."""
-        for step in pending:
-            needed = {name: self.outcomes.get(name) for name in step.needs}
-            if step.name not in self.outcomes and (lost := skipped(needed)):
-                self.outcomes[step.name] = lost
 
 
 def run_step(step: Step, needs: Mapping[str, Outcome | None], program: Sequence[str], slots: int) -> Outcome:
@@ -234,6 +232,8 @@ def run_step(step: Step, needs: Mapping[str, Outcome | None], program: Sequence[
             return Outcome("done", seconds)
     except UserError as error:
         return Outcome("failed", seconds, str(error), error=error if isinstance(error, Leak) else None)
+    except OSError as error:
+        return Outcome("failed", seconds, str(unwritable(step.folder, error)))
 
 
 def run_process(step: Step, command: Sequence[str], inputs: Mapping[str, str], environ: Mapping[str, str]) -> int:
@@ -315,12 +315,10 @@ def start_cluster(options: Mapping[str, Any] | None, workers: int, logs: Path) -
 
 
 def environment(slots: int, slot: int = 0) -> dict[str, str]:
-    """The environment of a step's process: its share of the cores as threads, unless the user sets OMP_NUM_THREADS, and
-    one GPU where there are several.
+    """The environment of process number ``slot`` of those that share this machine.
 
-    Args:
-        slots: processes that share this machine; 0 for one that has been given its own cores and GPUs.
-        slot: number of this one.
+    Its share of the cores as threads, unless the user sets OMP_NUM_THREADS, and one GPU where there are several.
+    0 ``slots``: the process has been given its own cores and GPUs.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found = {"OMP_NUM_THREADS": str(max(1, cores // max(1, slots)))} | os.environ
@@ -373,14 +371,10 @@ def _signal(process: subprocess.Popen, number: int) -> None:
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
     """Let the signals that end a program raise KeyboardInterrupt, so that nothing is left running."""
+    ends = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
     if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))}
+        ends = set()
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ends}
     try:
         yield
     finally:
@@ -390,26 +384,20 @@ def stopped_by_signals() -> Iterator[None]:
 
 @contextmanager
 def held(step: Step, waiting: Callable[[], object]) -> Iterator[None]:
-    """Hold a step's folder, which is made; another study that holds it is waited for.
-
-    Args:
-        step: to hold.
-        waiting: called once where it has to wait.
-    """
+    """Hold a step's folder, which is made; call ``waiting`` once where another study holds it, and wait."""
+    step.folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(step.folder / LOCK)
+    with suppress(Timeout):
+        lock.acquire(timeout=0)
+    if not lock.is_locked:
+        waiting()
+    while not lock.is_locked and not _STOPPING.is_set():
+        with suppress(Timeout):
+            lock.acquire(timeout=1)
     try:
-        step.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(step.folder / LOCK)
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(lock.acquire(timeout=0))
-            except Timeout:
-                waiting()
-                while not lock.is_locked and not _STOPPING.is_set():
-                    with suppress(Timeout):
-                        stack.enter_context(lock.acquire(timeout=1))
-            yield
-    except OSError as error:
-        raise unwritable(step.folder, error) from error
+        yield
+    finally:
+        lock.release()
 
 
 def refuse_running(steps: Sequence[Step]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mrsynth.metrics import mean_sd_text
 from mrsynth.metrics.realism import PAIRS
 from mrsynth.study.engine import Engine, say
 from mrsynth.study.steps import Step, refuse_other_definition
+from mrsynth.study.tables import TEMPLATES
 from mrsynth.training import check_writable
 
 SHOWN = 10
@@ -72,9 +74,8 @@ class Experiments:
         if unknown := [name for name in wanted if name not in names]:
             raise UserError(f"experiments among {names}", str(unknown), "rows", f"pass --rows \"['{names[0]}']\"")
         if len({slug(name) for name in names}) < len(names):
-            raise UserError(
-                "experiments of different names", str(names), "table", "give each experiment a name of its own"
-            )
+            do = "give each experiment a name of its own"
+            raise UserError("experiments of different names", str(names), "table", do)
         self.root, self.folder, self.parallel = Path(bundle_root), Path(output_dir).absolute(), parallel
         self.cluster = cluster
         self.options, self.evaluate_options = dict(options), dict(evaluate_options)
@@ -88,17 +89,15 @@ class Experiments:
         """
         steps = []
         for entry in self.table:
-            name, folder = entry["name"], self.folder / slug(entry["name"])
-            training = {**self.options, **entry.get("options", {})}
-            weights = folder / "train" / "models" / "model.pt"
+            name, training = entry["name"], {**self.options, **entry.get("options", {})}
+            train = self._step("train", name, "training", entry.get("train", ["train.json"]), training)
+            weights = {"weights": train.folder / "models" / "model.pt"}
             data = {k: training[k] for k in ("dataset_dir", "datalist", "patches") if training.get(k)}
-            after = {**data, "weights": weights}
-            train = self._step(name, "train", folder, "training", entry.get("train", ["train.json"]), training)
-            evaluate, show = {**after, **self.evaluate_options}, {"weights": weights, "count": SHOWN}
+            evaluate, show = {**data, **weights, **self.evaluate_options}, {**weights, "count": SHOWN}
             steps += [
                 train,
-                self._step(name, "evaluate", folder, "evaluate", ["evaluate.json"], evaluate, train),
-                self._step(name, "synthesize", folder, "synthesize", ["inference.json"], show, train),
+                self._step("evaluate", name, "evaluate", ["evaluate.json"], evaluate, train),
+                self._step("synthesize", name, "synthesize", ["inference.json"], show, train),
             ]
         return steps
 
@@ -121,11 +120,12 @@ class Experiments:
             raise UserError("an experiment that comes to its end", "none", self.folder, "read the logs named above")
         rows = [row for name in complete for row in self._rows(name)]
         write_csv(self.folder / "experiments.csv", rows)
-        text = markdown(rows)
+        several = len({row["class"] for row in rows}) > 1
+        template = TEMPLATES.get_template("experiments.md.j2")
+        text = template.render(rows=rows, columns=COLUMNS, pairs=PAIRS, several=several).strip()
         with atomic_path(self.folder / "experiments.md") as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
         images = [shown for name in complete for shown in self._images(name)]
-        several = len({row["class"] for row in rows}) > 1
         titles = [f"{row['experiment']}, {row['class']}" if several else row["experiment"] for row in rows]
         sheet = ContactSheet(list(zip(titles, images, strict=True)))
         sheet.save(self.folder / "experiments.png")
@@ -133,41 +133,29 @@ class Experiments:
         return rows
 
     def _step(
-        self,
-        experiment: str,
-        kind: str,
-        folder: Path,
-        run_id: str,
-        configs: Sequence[str],
-        options: Mapping[str, Any],
-        needs: Step | None = None,
+        self, kind: str, name: str, run_id: str, configs: Sequence[str], options: Mapping[str, Any], *needs: Step
     ) -> Step:
         files = [self.root / "configs" / config for config in configs]
         if missing := [str(file) for file in files if not file.is_file()]:
-            raise UserError(
-                "configs of the bundle",
-                f"no {', '.join(missing)}",
-                experiment,
-                "name configs of the bundle in the table",
-            )
-        scripts = sorted((self.root / "scripts").glob("*.py"))
-        sources = {file: sha256(file) for file in [*files, *scripts]}
+            do = "name configs of the bundle in the table"
+            raise UserError("configs of the bundle", f"no {', '.join(missing)}", name, do)
+        sources = {file: sha256(file) for file in [*files, *sorted((self.root / "scripts").glob("*.py"))]}
         definition = {
             "options": {k: v for k, v in options.items() if k != "weights"},
             "sources": {file.name: digest for file, digest in sources.items()},
         }
         return Step(
-            f"{experiment}: {kind}",
+            f"{name}: {kind}",
             kind,
-            folder / kind,
+            self.folder / slug(name) / kind,
             (run_id, "--config_file", str([str(file) for file in files])),
             options,
             definition,
             self.folder,
             sources,
-            inputs=() if needs is None else (needs.folder / "models" / "model.pt",),
+            inputs=tuple(step.folder / "models" / "model.pt" for step in needs),
             outputs=(OUTPUTS[kind],),
-            needs=() if needs is None else (needs.name,),
+            needs=tuple(step.name for step in needs),
             resumable=kind == "train",
         )
 
@@ -175,15 +163,12 @@ class Experiments:
         """One row a class: the measures, and those of the anchors."""
         path = self.folder / slug(name) / "evaluate" / "evaluation" / "realism.json"
         content = json.loads(path.read_text(encoding="utf-8"))
-        rows = []
+        rows, nothing = [], {"mean": None, "sd": None}
         for of_class, found in content["classes"].items():
             row: dict[str, Any] = {"experiment": name, "class": of_class, "epoch": found["weights"].get("epoch")}
             row |= {"count": found["count"], "features": found["features"]}
-            for measure in COLUMNS:
-                for pair in PAIRS:
-                    row[f"{measure}, {pair}"] = mean_sd_text(
-                        found["measures"].get(measure, {}).get(pair, {"mean": None, "sd": None})
-                    )
+            for measure, pair in product(COLUMNS, PAIRS):
+                row[f"{measure}, {pair}"] = mean_sd_text(found["measures"].get(measure, {}).get(pair, nothing))
             rows.append(row)
         return rows
 
@@ -192,19 +177,3 @@ class Experiments:
         images = read_images(self.folder / slug(name) / "synthesize" / "synthetic" / "datalist.json")
         stack = torch.stack([images[i][0] for i in range(len(images))]).numpy()
         return [stack[i : i + SHOWN] for i in range(0, len(stack), SHOWN)]
-
-
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as a Markdown table; the anchors beside each measure."""
-    classes = len({row["class"] for row in rows}) > 1
-    head = ["experiment", *(["class"] if classes else []), *COLUMNS.values()]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    for row in rows:
-        cells = [row["experiment"], *([row["class"]] if classes else [])]
-        cells += [" / ".join(row[f"{measure}, {pair}"] for pair in PAIRS) for measure in COLUMNS]
-        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
-    counts = " or ".join(str(count) for count in sorted({row["count"] for row in rows}))
-    lines.append(
-        f"\nEach: {' / '.join(PAIRS)}; mean (sd) over draws of {counts} images. Features: {rows[0]['features']}."
-    )
-    return "\n".join(lines)

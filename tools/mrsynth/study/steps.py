@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,8 +33,7 @@ TAIL = 15
 """Lines of a log that a message shows."""
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """Which cell of the study a step belongs to."""
 
     row: str

@@ -42,6 +42,7 @@ from mrsynth.study.subjects import (
     training_size,
     write_fold,
 )
+from mrsynth.study.tables import TEMPLATES
 from mrsynth.study.timing import Timing, roughly
 
 
@@ -221,42 +222,26 @@ class Study:
 
     def show(self, plan: Plan, steps: Sequence[Step], timing: Timing) -> None:
         """Print the plan as a table, with what it will take."""
-        done = {step.name: step.record() for step in steps}
-        todo = [step for step in steps if not done[step.name]]
-        source = "from the steps that have ended"
-        if self.probe and (unknown := {step.kind for step in todo if timing.seconds(step) is None}):
+        records = {step.name: step.record() for step in steps}
+        todo = [step for step in steps if not records[step.name]]
+        source, unknown = "from the steps that have ended", timing.unknown(todo)
+        if self.probe and unknown:
             say("Short runs, to estimate the time:")
-            timing.probed = probe(plan, unknown, self.parallel, self.program)
-            source = "from short runs"
-        width = max(len(step.name) for step in steps)
-        say(f"{'step':<{width}}  {'work':>8}  state")
-        for step in steps:
-            record, seconds = done[step.name], timing.seconds(step)
-            state = f"complete, took {roughly(record['seconds'])}" if record else "to go on" if step.begun else "to do"
-            if not record:
-                state += f", about {roughly(seconds)}" if seconds is not None else ", time unknown"
-            say(f"{step.name:<{width}}  {step.work:>8g}  {state}")
-        say("(work: optimization steps of a segmenter, subjects seen by a generator, subjects made or judged)\n")
-        for row in plan.rows:
-            sizes = [training_size(row, fold) for fold in plan.folds]
-            text = " | ".join(
-                " + ".join([f"{real} real", *(f"{n} {g}" for g, n in made.items())]) for real, made in sizes
-            )
-            tuned = (
-                f", the last {plan.last_iterations(row)} on {row.fine_tune.real:.0%} of the real subjects"
-                if row.fine_tune
-                else ""
-            )
-            say(f"{row.name}: {text}; {self.max_iterations} optimization steps{tuned}")
-        kinds = [step.run[0] if step.part else f"generator {step.run[0]}" for step in steps]
-        counts = f"{kinds.count('generator training')} of generators, {kinds.count('training')} of segmenters"
-        say(f"\n{len(steps)} steps, {len(todo)} to do; trainings: {counts}; evaluations: {kinds.count('evaluate')}")
-        rest = timing.rest(todo, self.parallel)
-        if rest is None:
-            names = ", ".join(sorted({step.kind for step in todo if timing.seconds(step) is None}))
-            say(f"time: unknown until one of each kind has run: {names}. To time short runs, add --probe true")
-        elif todo:
-            say(f"time: about {roughly(rest)} with {self.parallel} at once, {source}")
+            timing.probed, source = probe(plan, unknown, self.parallel, self.program), "from short runs"
+        sizes = [[training_size(row, fold) for fold in plan.folds] for row in plan.rows]
+        content = {
+            "steps": steps,
+            "records": records,
+            "todo": todo,
+            "kinds": [step.run[0] if step.part else f"generator {step.run[0]}" for step in steps],
+            "rows": [(row, size, plan.last_iterations(row)) for row, size in zip(plan.rows, sizes, strict=True)],
+            "iterations": self.max_iterations,
+            "timing": timing,
+            "unknown": timing.unknown(todo),
+            "parallel": self.parallel,
+            "source": source,
+        }
+        say(TEMPLATES.get_template("dry_run.txt.j2").render(content).rstrip())
 
     def report(
         self,
@@ -269,13 +254,7 @@ class Study:
     ) -> None:
         """Write the report on all rows in the folder that are complete, or were begun now, and a record of this run.
 
-        Args:
-            folds: of the study.
-            steps: those wanted now.
-            everything: the steps of all rows, planned at the same time.
-            outcomes: what became of ``steps``.
-            wall: seconds that they took together.
-            stopped: what ended the run before its end.
+        ``steps`` are those wanted now, ``everything`` those of all rows; ``wall`` is the time that the former took.
         """
         from mrsynth.study.report import write_report
 

@@ -20,6 +20,7 @@ from mrsynth.files import atomic_path, write_json
 from mrsynth.manifest.splits import natural
 from mrsynth.study.statistics import KEYS, LEVEL, verdict
 from mrsynth.study.steps import plain
+from mrsynth.study.timing import roughly
 
 PUBLISHED = "published"
 ABSENT = "–"
@@ -186,11 +187,6 @@ def latex(table: Table) -> str:
     return TEMPLATES.get_template("table.tex.j2").render(table=table)
 
 
-def escape_markdown(text: str) -> str:
-    """``text`` as Markdown shows it letter by letter; a line's end becomes a space."""
-    return text.translate(MARKDOWN)
-
-
 def escape_latex(text: str) -> str:
     """``text`` as LaTeX prints it letter by letter; a line's end becomes a space."""
     plain = "".join(c if c.isprintable() else "?" for c in text.replace("\n", " "))
@@ -255,13 +251,12 @@ def _best(table: Mapping[str, Any]) -> dict[str, str]:
     """For each region the row of the highest mean, if its gain over its reference is shown on all subjects."""
     found = {}
     for region in table["regions"]:
-        cells = {row["name"]: row["regions"][region] for row in table["rows"]}
-        scored = {name: cell for name, cell in cells.items() if cell["dice"]["mean"] is not None}
-        if scored:
-            name = max(scored, key=lambda name: scored[name]["dice"]["mean"])
-            whole = cells[name]["dice"]["n"] == max(cell["dice"]["n"] for cell in scored.values())
-            if whole and verdict(cells[name]["difference"]) == "gain":
-                found[region] = name
+        scored = {row["name"]: row["regions"][region] for row in table["rows"]}
+        scored = {name: cell for name, cell in scored.items() if cell["dice"]["mean"] is not None}
+        name = max(scored, key=lambda name: scored[name]["dice"]["mean"], default="")
+        most = max((cell["dice"]["n"] for cell in scored.values()), default=0)
+        if name and scored[name]["dice"]["n"] == most and verdict(scored[name]["difference"]) == "gain":
+            found[region] = name
     return found
 
 
@@ -316,6 +311,6 @@ TEMPLATES = jinja2.Environment(
     keep_trailing_newline=True,
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
 )
-TEMPLATES.filters |= {"md": escape_markdown, "tex": escape_latex}
-TEMPLATES.filters |= {"signed": signed, "p_text": p_text, "verdict": verdict}
+TEMPLATES.filters["md"] = lambda text: text.translate(MARKDOWN)
+TEMPLATES.filters |= {"tex": escape_latex, "roughly": roughly, "signed": signed, "p_text": p_text, "verdict": verdict}
 TEMPLATES.globals |= {"LEVEL": LEVEL, "VERDICTS": VERDICTS}

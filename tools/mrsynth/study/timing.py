@@ -36,19 +36,18 @@ class Timing:
             return start + unit * step.work
         return None
 
+    def unknown(self, steps: Iterable[Step]) -> set[str]:
+        """Kinds of steps of which nothing is known."""
+        return {step.kind for step in steps if self.seconds(step) is None}
+
     def rest(self, steps: Sequence[Step], parallel: int, passed: Mapping[str, float] | None = None) -> float | None:
         """Seconds until all of ``steps`` have run, ``parallel`` at once; None where a kind is unknown.
 
-        Args:
-            steps: each after those that it needs.
-            parallel: processes at once.
-            passed: seconds that some of them have been running, by name.
+        ``passed`` are the seconds that some of them have been running, by name.
         """
-        known = {step.name: self.seconds(step) for step in steps}
-        ends: dict[str, float] = {}
-        total = 0.0
-        for step in steps:
-            own = known[step.name]
+        ends, total = dict[str, float](), 0.0
+        for step in steps:  # each comes after those that it needs
+            own = self.seconds(step)
             if own is None:
                 return None
             own = max(0.0, own - (passed or {}).get(step.name, 0.0))
