@@ -17,6 +17,8 @@ from tests.bundles.interruption import finish, killed, read, unlike
 from tests.bundles.two_processes import torchrun
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "brain2d": {"slices": "[36,113]", "batch_size": "8", "width": "0.05", "latent_size": "4"},
     "flair2d": {"best": "8", "batch_size": "8", "width": "0.02", "latent_size": "4"},
@@ -98,7 +100,6 @@ def trained(train: Callable, name: str, tmp_path_factory) -> Images:
     return Images(name, output)
 
 
-@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bytes(trained, train, tmp_path):
     output = tmp_path / "out"
     killed(train, tmp_path, output, "checkpoint 2", resume=False)
@@ -168,7 +169,6 @@ def test_an_evaluation_stands_between_anchors_and_is_on_subjects_never_seen(
     assert (tmp_path / "evaluation" / "contact_sheet.png").stat().st_size > 3000
 
 
-@pytest.mark.slow
 def test_every_overlay_trains(name, bundle_workflow, data, tmp_path):
     for overlay in OVERLAYS[name]:
         changes = RUN | SMALL[name] | (PAPER.get(name, {}) if overlay.startswith("paper") else {})
@@ -182,7 +182,6 @@ def test_every_overlay_trains(name, bundle_workflow, data, tmp_path):
         assert all(torch.isfinite(value).all() for value in weights.values())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["brain2d", "flair2d"], indirect=True)
 def test_subjects_without_labels_train(name, bundle_workflow, make_brain, brats, tmp_path):
     for seed in range(4):
@@ -228,7 +227,6 @@ def _parsed(value: str) -> object:
         return None if value == "None" else value
 
 
-@pytest.mark.slow
 def test_two_processes_train_and_one_writes(name, data, tmp_path):
     values = {"dataset_dir": data, "output_dir": tmp_path / "out"} | RUN | SMALL[name]
     values |= {"batch_size": "4", "max_epochs": "1"}
