@@ -85,3 +85,10 @@ def test_a_study_killed_on_slurm_goes_on_and_finds_the_scores_of_one_on_this_mac
 
     study(**{**changes, "table": [{"name": "Real"}, copy]}, output_dir=str(bundles / "local")).run()
     assert results(bundles / "study") == results(bundles / "local")
+
+
+def test_jobs_that_cannot_work_end_the_study_with_their_output(slurm, study, refused):
+    cluster = {"memory": "1GB", "walltime": "00:10:00", "python": "/no/such/python"}
+    with refused(found="/no/such/python", where="slurm", do="job_script_prologue"):
+        study(rows=["Real"], cluster=cluster, parallel=1).run()
+    wait_for(lambda: not jobs(), 30)

@@ -130,6 +130,8 @@ class Engine:
             stack.callback(end_processes)
             client.register_plugin(EndProcesses(), name="mrsynth-end-processes")
             client.subscribe_topic(EVENTS, lambda event: self._tell(event[1]))
+            if self.cluster is not None:
+                wait_for_worker(client, cluster, Path(self.cluster.get("log_directory", self.folder / "slurm")))
             futures: dict[str, Any] = {}
             for number, step in enumerate(pending):
                 needs = {name: futures.get(name, self.outcomes.get(name)) for name in step.needs}
@@ -312,6 +314,20 @@ def start_cluster(options: Mapping[str, Any] | None, workers: int, logs: Path) -
         say(f"submitting {workers} jobs to Slurm; their output: {given['log_directory']}")
         cluster.adapt(minimum_jobs=workers, maximum_jobs=workers)  # a job that ends early is replaced
         yield cluster
+
+
+def wait_for_worker(client: Client, cluster: Any, logs: Path) -> None:
+    """Wait for the first job of Slurm; refuse to go on where all jobs have ended and none has answered."""
+    while not client.scheduler_info()["workers"]:
+        time.sleep(1)
+        jobs = {job.job_id for job in cluster.workers.values() if job.job_id}
+        listed = subprocess.run(["squeue", "--noheader", "--format=%i"], capture_output=True, text=True)
+        ended = jobs and listed.returncode == 0 and not jobs & set(listed.stdout.split())
+        if ended and not client.scheduler_info()["workers"]:
+            texts = [tail(log) for job in sorted(jobs) for log in sorted(logs.glob(f"*{job}.*"))]
+            found = "\n".join([f"{len(jobs)} jobs that have ended", *filter(None, texts)])
+            do = "correct what the output names: python, interface or job_script_prologue of --cluster"
+            raise UserError("jobs of Slurm whose Dask worker answers this study", found, logs, do)
 
 
 def environment(slots: int, slot: int = 0) -> dict[str, str]:
