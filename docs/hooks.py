@@ -149,6 +149,11 @@ def on_page_markdown(markdown: str, page, **_: object) -> str:
     return re.sub(f"{fenced}|{link}", resolved, markdown, flags=re.DOTALL | re.MULTILINE)
 
 
+def on_page_content(html: str, **_: object) -> str:
+    """Mark short inline code, which is not broken across lines: a browser breaks options after their hyphens."""
+    return re.sub(r"<code>(?=[^<]{1,30}</code>)", '<code class="short">', html)
+
+
 def dataset_cards() -> str:
     """One section for each dataset: where it is found, its license, its layout, and what to cite."""
     sections = []

@@ -51,6 +51,7 @@ def test_without_a_command_it_lists_them():
     assert all(f"\n  {name} " in said.stdout for name in ("compare", "index", "patches", "phantom", "settings"))
 
 
+@pytest.mark.slow
 def test_settings_prints_the_table_of_a_bundle():
     printed = mrsynth("settings", "bundles/brain2d")
     assert printed.returncode == 0, printed.stderr

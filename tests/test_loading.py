@@ -13,6 +13,8 @@ from monai.data import MetaTensor
 
 import mrsynth
 
+pytestmark = pytest.mark.slow
+
 RUN = {"max_epochs": 1, "validate_every": 0, "montage_every": 0, "device": "cpu", "amp": "none"}
 SMALL = {
     "brain2d": {"slices": "[36,113]", "batch_size": 8, "width": 0.05, "latent_size": 4, "condition": "tumor"},

@@ -17,6 +17,8 @@ from tests.bundles.interruption import finish, killed, read, unlike
 from tests.bundles.two_processes import torchrun
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "brain2d": {"slices": "[36,113]", "batch_size": "8", "width": "0.05", "latent_size": "4"},
     "flair2d": {"best": "8", "batch_size": "8", "width": "0.02", "latent_size": "4"},
@@ -98,7 +100,6 @@ def trained(train: Callable, name: str, tmp_path_factory) -> Images:
     return Images(name, output)
 
 
-@pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bytes(trained, train, tmp_path):
     output = tmp_path / "out"
     killed(train, tmp_path, output, "checkpoint 2", resume=False)
@@ -155,6 +156,8 @@ def test_an_evaluation_stands_between_anchors_and_is_on_subjects_never_seen(
     unseen = [write(tmp_path / "unseen", f"BraTS2021_{number:05d}", make_brain(number)).name for number in (20, 21, 22)]
     datalist = tmp_path / "datalist.json"
     items = [entry(tmp_path / "unseen", subject) for subject in unseen]
+    for item in items:
+        del item["label"]  # an evaluation of images needs none
     datalist.write_text(json.dumps({"training": [], "validation": [], "test": items}))
     with bundle_workflow(trained.name, "evaluate", datalist=str(datalist), **evaluating(trained, tmp_path)) as made:
         made.run()
@@ -166,7 +169,6 @@ def test_an_evaluation_stands_between_anchors_and_is_on_subjects_never_seen(
     assert (tmp_path / "evaluation" / "contact_sheet.png").stat().st_size > 3000
 
 
-@pytest.mark.slow
 def test_every_overlay_trains(name, bundle_workflow, data, tmp_path):
     for overlay in OVERLAYS[name]:
         changes = RUN | SMALL[name] | (PAPER.get(name, {}) if overlay.startswith("paper") else {})
@@ -178,6 +180,19 @@ def test_every_overlay_trains(name, bundle_workflow, data, tmp_path):
             made.run()
         weights = torch.load(tmp_path / overlay / "models" / "model.pt", weights_only=True)
         assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+@pytest.mark.parametrize("name", ["brain2d", "flair2d"], indirect=True)
+def test_subjects_without_labels_train(name, bundle_workflow, make_brain, brats, tmp_path):
+    for seed in range(4):
+        folder = brats[0](tmp_path / "data", f"Case_{seed:05d}", make_brain(seed))
+        (folder / f"{folder.name}_seg.nii.gz").unlink()
+    values = {key: _parsed(value) for key, value in (RUN | SMALL[name]).items()}
+    values |= {"max_epochs": 1, "validate_every": 0, "montage_every": 0}
+    values |= {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path / "out")}
+    with bundle_workflow(name, ("train",), **values) as made:
+        made.run()
+    assert (tmp_path / "out" / "models" / "model.pt").is_file()
 
 
 @pytest.mark.parametrize("name", ["brain2d"], indirect=True)
@@ -212,7 +227,6 @@ def _parsed(value: str) -> object:
         return None if value == "None" else value
 
 
-@pytest.mark.slow
 def test_two_processes_train_and_one_writes(name, data, tmp_path):
     values = {"dataset_dir": data, "output_dir": tmp_path / "out"} | RUN | SMALL[name]
     values |= {"batch_size": "4", "max_epochs": "1"}

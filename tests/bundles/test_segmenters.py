@@ -290,6 +290,7 @@ def test_two_processes_share_the_patches_and_end_with_equal_weights(together):
     assert len(set(drawn)) == len(drawn)
 
 
+@pytest.mark.slow
 def test_one_process_writes_for_both_and_the_learning_rate_comes_to_its_end(together):
     output, said = together
     checkpoint = read(output)

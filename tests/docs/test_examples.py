@@ -38,6 +38,15 @@ def test_the_comparison_ranks_a_blurred_cohort_between_the_real_one_and_noise(tm
     assert f"Fréchet distance {frechet['synthetic']:.1f}" in ended.stdout
 
 
+def test_the_readme_and_a_page_link_each_example():
+    readme = (EXAMPLES.parent / "README.md").read_text(encoding="utf-8")
+    pages = [*EXAMPLES.parent.glob("docs/**/*.md"), *EXAMPLES.parent.glob("bundles/*/docs/README.md")]
+    linked = "".join(page.read_text(encoding="utf-8") for page in pages)
+    for example in EXAMPLES.iterdir():
+        if example.suffix in (".py", ".ipynb"):
+            assert f"](examples/{example.name})" in readme and f"examples/{example.name})" in linked, example.name
+
+
 def outputs(cell) -> list:
     return cell.get("outputs", [])
 

@@ -13,6 +13,8 @@ from mrsynth.errors import UserError
 from mrsynth.files import atomic_folder
 from mrsynth.phantom.pool import make_all
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

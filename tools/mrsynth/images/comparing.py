@@ -48,22 +48,22 @@ def compare(
 
     Args:
         real: folder of pictures (PNG, ...), arrays (.npy) or stacks (.nii.gz), or a datalist of subjects or stacks.
-            For 3D features (segmenter): a datalist of subjects, or a dataset's folder; they are compared as volumes.
-        fake: likewise.
-        out: folder for comparison.json, comparison.txt and comparison.png; nothing is written without it.
-        features: efficientnet_lite0, inception_v3, radiomics, or of volumes segmenter.
-        weights: of inception_v3 its file; of segmenter a bundle's models/model.pt, or the folder that holds models/.
-        bundle: of segmenter, the bundle's folder, such as bundles/unet3d, where its weights lie elsewhere.
-        channels: which three of more channels the features see.
-        size: rows and columns to resize all images to; needed for subjects, whose slices are cut. Of volumes X, Y, Z.
-        sequences: of subjects' slices, which become an image's channels.
-        plane: of subjects' slices.
-        crop: of volumes, what is resampled to size: none (the whole), brain, or [first,end] axial slices.
-        value_range: of pictures with more than 8 bits, the values that are black and white, such as [0,4095].
-        count: images of each set in a draw.
-        draws: how often images are drawn.
-        seed: of all draws.
-        device: for the features.
+            With features of volumes (segmenter): a datalist of subjects, or the folder of a dataset.
+        fake: the same for the synthetic images.
+        out: folder for comparison.json, comparison.txt and comparison.png; without it nothing is written.
+        features: efficientnet_lite0, inception_v3 or radiomics for images; segmenter for volumes.
+        weights: file of inception_v3; for segmenter a bundle's models/model.pt, or the folder that contains models/.
+        bundle: folder of the segmenter's bundle, such as bundles/unet3d, if its weights are elsewhere.
+        channels: the three channels that the features see, if images have more.
+        size: rows and columns to which images are resized; required for subjects. For volumes X, Y, Z.
+        sequences: sequences of the subjects' slices; each becomes a channel.
+        plane: plane of the subjects' slices.
+        crop: part of a volume that is resampled to size: none (all of it), brain, or [first,end] axial slices.
+        value_range: values that are black and white in pictures with more than 8 bits, such as [0,4095].
+        count: number of images of each set in a draw.
+        draws: number of draws.
+        seed: seed of all draws.
+        device: device for the features.
     """
     if out is not None:
         check_writable(out)

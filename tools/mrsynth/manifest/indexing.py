@@ -60,24 +60,24 @@ def index(
     """Find the subjects of a folder, read and check all their files, split them, and write a datalist.
 
     Args:
-        root: the folder as downloaded and unpacked, or one a few levels above the subjects.
-        out: the datalist to write (.json); None writes nothing.
-        dataset: id of a dataset card, for folders whose names do not say what their label values mean; or several,
-            with commas between them, to use releases with the same label values together.
-        skip_bad: leave unusable subjects out and list them under ``skipped``, instead of stopping.
-        seed: of the split.
-        split: ``random``, or ``ordered`` for the first subjects in order as training part.
-        validation: share (0.1) or count (37) of subjects for validation; 0 for none.
-        test: share (0.2) or count (73) of subjects for testing; 0 for none.
-        folds: k for k-fold cross-validation, in place of ``test``.
-        fold: which of the k parts is the test part, from 0.
-        same_patient: JSON or CSV that names the same patient's subjects; they stay on one side.
+        root: folder as downloaded and unpacked, or one a few levels above the subjects.
+        out: datalist to write (.json); without it nothing is written.
+        dataset: id of a dataset card, if file names do not tell what the label values mean; or several ids, separated
+            by commas, to use releases with the same label values together.
+        skip_bad: continue without subjects that cannot be used, and list them under ``skipped``.
+        seed: seed of the split.
+        split: ``random``, or ``ordered``, which takes the first subjects for training.
+        validation: share (0.1) or number (37) of subjects for validation; 0 for none.
+        test: share (0.2) or number (73) of subjects for testing; 0 for none.
+        folds: k of a k-fold cross-validation, in place of ``test``.
+        fold: number of the test fold, from 0.
+        same_patient: JSON or CSV file that names the subjects of each patient; they stay on one side of the split.
         workers: threads that read and check; 2 by default.
-        use_cache: reuse what an earlier index found in files that have not changed since.
-        label: False keeps subjects that have no label, for work that needs none.
+        use_cache: reuse the results of an earlier index for files that have not changed.
+        label: False keeps subjects without a label, for work that needs none.
 
     Returns:
-        the datalist with absolute paths. In the written file, paths below its own folder are relative to it.
+        The datalist with absolute paths. In the written file, paths below its own folder are relative to it.
 
     Raises:
         UserError: no subjects, label values of unclear meaning, unusable subjects (all of them in one
