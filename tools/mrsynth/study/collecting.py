@@ -55,6 +55,12 @@ def collect(table: Sequence[Row], wanted: Iterable[str], steps: Iterable[Step], 
     return found
 
 
+def record_of(step: Step, outcome: Outcome | None) -> dict[str, Any]:
+    """What became of a step, for the report."""
+    status, seconds = (outcome.status, outcome.seconds) if outcome else ("not run", 0.0)
+    return {"step": step.name, "status": status, "seconds": round(seconds, 1), "log": str(step.log)}
+
+
 def failures(steps: Iterable[Step], outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
     """Cells of the study that have no scores, each with the log of the step that failed and its last lines."""
     by_name, found = {step.name: step for step in steps}, []

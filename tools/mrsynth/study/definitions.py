@@ -111,16 +111,7 @@ def check_definition(kind: str, content: Any, where: str) -> None:
 
 
 def parse(kind: type[Definition], given: Mapping[str, Mapping[str, Any]], root: Path) -> dict[str, Definition]:
-    """Definitions by name.
-
-    Args:
-        kind: ``GeneratorDefinition``, ``SegmenterDefinition`` or ``GridDefinition``.
-        given: as in the config; bundles relative to ``root``.
-        root: the folder above ``bundles``.
-
-    Raises:
-        UserError: see :func:`check_definition`; or two names that give one folder.
-    """
+    """Definitions by name, from those of the config; bundles are relative to ``root``, the folder above ``bundles``."""
     word = kind.__name__.removesuffix("Definition").lower()
     made: dict[str, Definition] = {}
     for name, content in (given or {}).items():
@@ -217,12 +208,7 @@ def parse_rows(
     generators: Mapping[str, GeneratorDefinition],
     grids: Mapping[str, GridDefinition],
 ) -> list[Row]:
-    """The rows of the table.
-
-    Raises:
-        UserError: see :func:`check_definition`; an unknown generator, grid or reference; nothing to train on; or two
-            names that give one folder.
-    """
+    """The rows of the table; refuse unknown generators, grids and references, and a row with nothing to train on."""
     if not table:
         raise UserError("at least one row", "an empty table", "table", 'set "table": [{"name": "Real"}]')
     rows: list[Row] = []

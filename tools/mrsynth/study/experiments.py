@@ -53,9 +53,6 @@ class Experiments:
         rows: names of the experiments wanted; None: all.
         parallel: steps at once: processes of this machine, or jobs of a cluster.
         cluster: None for this machine, or arguments of ``dask_jobqueue.SLURMCluster``.
-
-    Raises:
-        UserError: no such experiment, two of one name, or a config that is not there.
     """
 
     def __init__(

@@ -53,21 +53,12 @@ def write_report(
 
     Args:
         folder: made if it is not there.
-        records: the scores; see :mod:`mrsynth.study.statistics`.
-        rows: the row definitions in table order.
-        reference: name of the real-only row.
-        baseline: name of the row to beat, or None.
-        study: what is needed to read and to repeat it; shown are ``config``, ``versions``, ``other_versions``,
-            ``hashes``, ``commands``, ``steps``, ``failed``, ``stopped``, ``max_iterations``, ``subjects``, ``grids``
-            (what each is, by name), ``published`` (``name``, ``segmenters``), and whatever else is there.
+        records, rows, reference, baseline, seed: of :func:`mrsynth.study.statistics.summarize`.
+        study: what is needed to read and to repeat it: :data:`SHOWN`, and whatever else is there.
         pictures: PNG files by (row, segmenter, fold, seed, subject).
-        seed: of the bootstrap.
 
     Returns:
         The summary of :func:`mrsynth.study.statistics.summarize`.
-
-    Raises:
-        UserError: the records do not fit the rows, or the folder cannot be written.
     """
     folder, records = Path(folder), list(records)
     summary = summarize(records, rows, reference, baseline, seed)
@@ -139,16 +130,9 @@ def box_plots(table: Mapping[str, Any], scores: Mapping[tuple[str, str], pd.Seri
             color = INK if row["is_reference"] else UP if row["synthetic"] else GRAY
             if row["is_reference"]:
                 axes.axvline(float(np.median(values)), color=INK, linewidth=0.7, linestyle=(0, (4, 3)), zorder=0)
-            thin = {"color": color, "linewidth": 0.9}
-            style = {
-                "boxprops": thin,
-                "whiskerprops": thin,
-                "capprops": thin,
-                "medianprops": {**thin, "linewidth": 1.6},
-            }
-            axes.boxplot(
-                values, positions=[place], orientation="horizontal", widths=0.6, showfliers=False, **style
-            )  # fmt: skip
+            thin = {f"{part}props": {"color": color, "linewidth": 0.9} for part in ("box", "whisker", "cap")}
+            style: dict[str, Any] = {**thin, "medianprops": {"color": color, "linewidth": 1.6}}
+            axes.boxplot(values, positions=[place], orientation="horizontal", widths=0.6, showfliers=False, **style)
             # spread evenly in an order that has nothing to do with the score
             offset = 0.36 * ((np.arange(len(values)) * 0.618034) % 1 - 0.5)
             axes.plot(values, place + offset, "o", markersize=3.2, color=color, alpha=0.45, markeredgewidth=0)

@@ -16,7 +16,7 @@ from typing import Any
 from mrsynth.checks import whole_number
 from mrsynth.errors import UserError
 from mrsynth.files import write_json
-from mrsynth.study.collecting import collect, failures, provenance
+from mrsynth.study.collecting import collect, failures, provenance, record_of
 from mrsynth.study.definitions import (
     GeneratorDefinition,
     GridDefinition,
@@ -47,35 +47,18 @@ from mrsynth.study.timing import Timing, roughly
 
 
 class Study:
-    """Plans and runs a study; see ``bundles/tumor3d/configs/study.json``.
+    """Plans and runs a study.
+
+    ``bundles/tumor3d/configs/study.json`` has an example, ``settings.json`` beside it describes each argument, and
+    ``definitions.json`` beside this file what a row, a generator, a segmenter and a grid may have.
 
     Args:
-        output_dir: the study's folder. A study that was stopped goes on in it; no step that is complete is done again.
-        table: row definitions (:class:`~mrsynth.study.definitions.Row`).
-        generators: definitions by name (:class:`~mrsynth.study.definitions.GeneratorDefinition`).
-        segmenters: definitions by name (:class:`~mrsynth.study.definitions.SegmenterDefinition`).
         root: the folder that relative bundles start from.
-        max_iterations: optimization steps of each segmenter's training, the same in every row.
-        grids: definitions by name (:class:`~mrsynth.study.definitions.GridDefinition`).
-        dataset_dir: real subjects, as published.
-        datalist: real subjects, divided; goes before ``dataset_dir``.
-        split: ``seed``, ``validation``, ``test`` of the split.
         index_options: ``dataset``, ``skip_bad``, ``same_patient`` of the index.
-        folds: None for one split, else the number of folds of a cross-validation.
-        seeds: of the segmenters' trainings and of the choice of real subjects.
-        rows: names of those wanted; None for all.
-        reference: name of the row that the others are compared with.
-        baseline: name of the row to beat.
-        published: whose the rows' published figures are: ``name``, and the ``segmenters`` beside whose own figures they
-            stand (left out: all).
-        parallel: steps at once: processes of this machine, or jobs of a cluster.
-        cluster: None for this machine, or arguments of ``dask_jobqueue.SLURMCluster``.
-        dry_run: show the plan, and write nothing into the folder.
-        probe: whether a dry run times short trainings where nothing is known yet, which takes minutes.
         program: words of the program that runs a bundle.
 
     Raises:
-        UserError: definitions that do not fit together, see :mod:`mrsynth.study.definitions`.
+        UserError: definitions that do not fit together.
     """
 
     def __init__(
@@ -264,29 +247,15 @@ class Study:
         study = {
             "config": self.config,
             **provenance({step.name: step for step in (*everything, *steps)}.values()),
-            "steps": [
-                {
-                    "step": step.name,
-                    "status": outcome.status,
-                    "seconds": round(outcome.seconds, 1),
-                    "log": str(step.log),
-                }
-                for step in steps
-                for outcome in [outcomes.get(step.name, Outcome("not run"))]
-            ],
+            "steps": [record_of(step, outcomes.get(step.name)) for step in steps],
             "failed": failures(steps, outcomes) + found.failed,
             "stopped": None if stopped is None else str(stopped).strip(),
             "max_iterations": self.max_iterations,
             "subjects": {fold.number: fold.subjects for fold in folds},
             "grids": {name: grid.words for name, grid in self.grids.items()},
             "published": self.published,
-            "run": {
-                "host": socket.gethostname(),
-                "rows": wanted,
-                "parallel": self.parallel,
-                "wall_seconds": round(wall, 1),
-                "step_seconds": round(spent, 1),
-            },
+            "run": {"host": socket.gethostname(), "rows": wanted, "parallel": self.parallel}
+            | {"wall_seconds": round(wall, 1), "step_seconds": round(spent, 1)},
         }
         write_json(self.folder / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.json", study)
         say(f"{roughly(spent)} of work in {roughly(wall)}, {self.parallel} at once")
