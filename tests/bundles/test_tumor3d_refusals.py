@@ -104,7 +104,7 @@ def ended(start_bundle, brats, make_brain, subjects_dir, tmp_path_factory) -> di
 SAID = {
     "gpu": ("the device cuda", "not available", "device", "--device cpu"),
     "output": ("can be written", "", "output", "output_dir"),
-    "grid": ("multiples of 8", "[20, 16, 16]", "spatial_size", "use for instance"),
+    "grid": ("multiples of 8", "[20, 16, 16]", "spatial_size", "for instance"),
     "one subject": ("two training subjects", "1", "training", "add subjects"),
     "truncated": ("readable", "BraTS2021_00002_t2.nii.gz", "data", "--skip_bad"),
     "tampered": ("plain values", "", "checkpoint.pt", "do not use this file"),
