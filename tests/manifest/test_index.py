@@ -163,7 +163,7 @@ def test_decathlon(tmp_path, make):
     make.decathlon(root)
     stated = {
         "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
-        "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumor"},
+        "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
     }
     (root / "dataset.json").write_text(json.dumps(stated))
     datalist = index(tmp_path)

@@ -309,7 +309,7 @@ def _check_decathlon(path: Path, card: Card) -> None:
 
 def _plain(text: str) -> str:
     """Text with British spellings changed to American ones."""
-    return text.lower().replace("edema", "edema").replace("tumor", "tumor")
+    return text.lower().replace("oedema", "edema").replace("tumour", "tumor")
 
 
 def _add_grades(subjects: list[Subject], path: Path) -> None:

@@ -138,14 +138,13 @@ class Engine:
                 futures[step.name] = client.submit(
                     run_step,
                     *(step, needs, list(self.program), workers if self.cluster is None else 0),
-                    key=f"{step.key}-{step.name}",
+                    key=step.name,
                     priority=-number,
                     resources={"step": 1},
                     pure=False,
                 )
-            names = {future.key: name for name, future in futures.items()}
             for future, outcome in as_completed(list(futures.values()), loop=client.loop, with_results=True):
-                self._note(names[future.key], outcome, pending)
+                self._note(future.key, outcome, pending)
                 if outcome.error is not None:
                     for step in pending:
                         if lost := skipped({name: self.outcomes.get(name) for name in step.needs}):
@@ -198,11 +197,11 @@ def run_step(step: Step, needs: Mapping[str, Outcome | None], program: Sequence[
 
     if lost := skipped(needs):
         return lost
-    if _STOPPING.is_set():
-        return Outcome("failed", reason="the study was stopped")
     seconds = 0.0
     try:
         with held(step, lambda: tell("waiting")):
+            if _STOPPING.is_set():  # perhaps while it waited
+                return Outcome("failed", reason="the study was stopped")
             if record := step.record():  # another study has done it, or what it needs was done anew and is the same
                 return Outcome("kept", record["seconds"])
             try:
@@ -252,6 +251,8 @@ def run_process(step: Step, command: Sequence[str], inputs: Mapping[str, str], e
             start_new_session=True,  # so that it can be ended with all the processes that it starts
         )
     _RUNNING[step.name] = process
+    if _STOPPING.is_set():  # between the look at it and the start
+        _signal(process, signal.SIGTERM)
     try:
         step.begin(process.pid, inputs)
         return process.wait()

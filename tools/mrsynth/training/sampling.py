@@ -264,8 +264,8 @@ class ClassSampler(SeededSampler):
         return self.count
 
 
-CACHE = 1
-"""Raised with every change of a transform that changes what it makes, so that older cached items are not reused."""
+CACHE = 2
+"""Raised with every change of what a transform makes or of its items' keys, so that older cached items are not reused."""
 
 
 class DiskCache(Dataset):
