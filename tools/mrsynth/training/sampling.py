@@ -265,7 +265,7 @@ class ClassSampler(SeededSampler):
 
 
 CACHE = 2
-"""Raised with every change of what a transform makes or of its items' keys, so that older cached items are not reused."""
+"""Raised with every change of what a transform makes or of its items' keys, so that older items are not reused."""
 
 
 class DiskCache(Dataset):
